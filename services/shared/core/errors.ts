@@ -44,7 +44,7 @@ export function errorKind(error: unknown): ErrorKind {
 /** "message: cause: cause" of any thrown value, for logs and status texts. */
 export function errorText(error: unknown): string {
   const parts: string[] = [];
-  for (let at: unknown = error; at !== undefined && at !== null && parts.length < 8; ) {
+  for (let at: unknown = error; at !== undefined && at !== null && parts.length < 8;) {
     parts.push(at instanceof Error ? at.message : typeof at === 'string' ? at : JSON.stringify(at));
     at = at instanceof Error ? at.cause : undefined;
   }

@@ -1,6 +1,16 @@
 import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
-import { alignLsn, formatLsn, lsn, lsnFromHex, lsnFromWire, lsnToHex, lsnToWire, MAX_LSN, parseLsn } from '#shared/core/lsn.js';
+import {
+  alignLsn,
+  formatLsn,
+  lsn,
+  lsnFromHex,
+  lsnFromWire,
+  lsnToHex,
+  lsnToWire,
+  MAX_LSN,
+  parseLsn,
+} from '#shared/core/lsn.js';
 
 describe('lsn', () => {
   it('prints as Postgres does', () => {
