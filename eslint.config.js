@@ -14,6 +14,8 @@ export default tseslint.config(
       '@typescript-eslint/require-await': 'off',
       '@typescript-eslint/prefer-promise-reject-errors': 'off',
       '@typescript-eslint/only-throw-error': 'off',
+      // Generated clients' methods are passed to callUnary together with their client.
+      '@typescript-eslint/unbound-method': 'off',
       eqeqeq: 'error',
     },
   },

@@ -1,0 +1,105 @@
+import { strict as assert } from 'node:assert';
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { BrokerServiceClient, BrokerServiceService } from '#gen/neon/broker/v1/broker.js';
+import type {
+  GetStatusRequest,
+  GetStatusResponse,
+  PublishOneRequest,
+  PublishOneResponse,
+} from '#gen/neon/broker/v1/broker.js';
+import { errorKind, StorageError } from '../core/errors.js';
+import { silentLogger } from '../runtime/log.js';
+import { callUnary, createClient } from './client.js';
+import { unary } from './handlers.js';
+import { startGrpcServer } from './server.js';
+import type { GrpcServer } from './server.js';
+
+const run = promisify(execFile);
+
+describe('rpc', () => {
+  let server: GrpcServer;
+  let client: BrokerServiceClient;
+  let cancelled: Promise<void>;
+
+  before(async () => {
+    let onCancelled: () => void;
+    cancelled = new Promise((resolve) => (onCancelled = resolve));
+    const implementation = {
+      getStatus: unary<GetStatusRequest, GetStatusResponse>(() =>
+        Promise.resolve({ subscriberCount: 7, publishedCount: 0n, deliveredCount: 0n, droppedCount: 0n }),
+      ),
+      publishOne: unary<PublishOneRequest, PublishOneResponse>(async (request, { signal }) => {
+        if (request.message === undefined) throw new StorageError('fenced', 'a newer one owns this');
+        await new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason as Error)));
+        return { subscriberCount: 0 };
+      }),
+      publishSafekeeperInfo: () => undefined,
+      subscribeSafekeeperInfo: () => undefined,
+      subscribeByFilter: () => undefined,
+    };
+    const publishOne = implementation.publishOne;
+    implementation.publishOne = (call, callback) => {
+      call.on('cancelled', () => onCancelled());
+      publishOne(call, callback);
+    };
+    server = await startGrpcServer({
+      addr: '127.0.0.1:0',
+      log: silentLogger,
+      services: [[BrokerServiceService, implementation]],
+    });
+    client = createClient(BrokerServiceClient, server.addr);
+  });
+
+  after(async () => {
+    client.close();
+    await server.shutdown(100);
+  });
+
+  it('answers a unary call', async () => {
+    assert.equal((await callUnary(client, client.getStatus, {})).subscriberCount, 7);
+  });
+
+  it('carries the exact error kind across', async () => {
+    const failure = callUnary(client, client.publishOne, { message: undefined });
+    await assert.rejects(failure, (error: StorageError) => {
+      assert.equal(error.kind, 'fenced');
+      assert.equal(error.message, 'a newer one owns this');
+      return true;
+    });
+  });
+
+  it('tells the server that the caller went away, and the caller that it timed out', async () => {
+    const message = { message: { $case: 'safekeeperDiscoveryRequest' as const, value: { ttid: undefined } } };
+    const controller = new AbortController();
+    const call = callUnary(client, client.publishOne, { message }, { signal: controller.signal });
+    setTimeout(() => controller.abort(), 30);
+    await assert.rejects(call, (error) => errorKind(error) === 'cancelled');
+    await cancelled;
+    await assert.rejects(
+      callUnary(client, client.publishOne, { message }, { deadlineMs: 50 }),
+      (error) => errorKind(error) === 'unavailable',
+    );
+  });
+
+  it('reports an unreachable server as unavailable', async () => {
+    const nobody = createClient(BrokerServiceClient, '127.0.0.1:1');
+    await assert.rejects(callUnary(nobody, nobody.getStatus, {}), (error) => errorKind(error) === 'unavailable');
+    nobody.close();
+  });
+
+  it('serves reflection and health to a foreign client', async () => {
+    const curl = (...args: string[]) =>
+      run('npx', ['--no-install', 'buf', 'curl', '--protocol', 'grpc', '--http2-prior-knowledge', ...args]);
+    const url = `http://${server.addr}`;
+    const listed = await curl('--list-services', url);
+    assert.deepEqual(listed.stdout.trim().split('\n').sort(), [
+      'grpc.health.v1.Health',
+      'neon.broker.v1.BrokerService',
+    ]);
+    const status = await curl('-d', '{}', `${url}/neon.broker.v1.BrokerService/GetStatus`);
+    assert.deepEqual(JSON.parse(status.stdout), { subscriberCount: 7 });
+    const health = await curl('-d', '{"service":"neon.broker.v1.BrokerService"}', `${url}/grpc.health.v1.Health/Check`);
+    assert.deepEqual(JSON.parse(health.stdout), { status: 'SERVING' });
+  });
+});

@@ -1,0 +1,82 @@
+/** One way to build a gRPC server: services, health, reflection, limits, orderly shutdown. */
+import { Server, ServerCredentials } from '@grpc/grpc-js';
+import type { ServiceDefinition, UntypedServiceImplementation } from '@grpc/grpc-js';
+import { HealthImplementation } from 'grpc-health-check';
+import { StorageError } from '../core/errors.js';
+import { formatAddr, parseAddr } from '../runtime/addr.js';
+import type { Logger } from '../runtime/log.js';
+import { setRpcLogger } from './handlers.js';
+import { addReflection } from './reflection.js';
+
+/** WAL and page batches stay far below; the default of 4 MiB would be close. */
+export const MESSAGE_BYTES_MAX = 64 << 20;
+
+export interface GrpcServerOptions {
+  /** host:port; port 0 = a free one. */
+  readonly addr: string;
+  readonly log: Logger;
+  readonly services: ReadonlyArray<readonly [ServiceDefinition, UntypedServiceImplementation]>;
+}
+
+export interface GrpcServer {
+  readonly port: number;
+  readonly addr: string;
+  /** Health goes to NOT_SERVING, open calls may end within graceMs, then they are cut. */
+  shutdown(graceMs: number): Promise<void>;
+}
+
+/** "/neon.broker.v1.BrokerService/GetStatus" → "neon.broker.v1.BrokerService". */
+function serviceName(definition: ServiceDefinition): string {
+  const path = Object.values(definition)[0]?.path ?? '';
+  return path.split('/')[1] ?? '';
+}
+
+export async function startGrpcServer(options: GrpcServerOptions): Promise<GrpcServer> {
+  setRpcLogger(options.log);
+  const server = new Server({
+    'grpc.max_receive_message_length': MESSAGE_BYTES_MAX,
+    'grpc.max_send_message_length': MESSAGE_BYTES_MAX,
+    'grpc.enable_channelz': 0,
+    // A second server must fail on a taken port instead of sharing it silently.
+    'grpc.so_reuseport': 0,
+  });
+  const names = options.services.map(([definition]) => serviceName(definition));
+  for (const [definition, implementation] of options.services) server.addService(definition, implementation);
+  const health = new HealthImplementation({
+    '': 'SERVING',
+    ...Object.fromEntries(names.map((name) => [name, 'SERVING'])),
+  });
+  health.addToServer(server);
+  addReflection(server, [...names, 'grpc.health.v1.Health']);
+  const { host, port } = parseAddr(options.addr);
+  const bound = await new Promise<number>((resolve, reject) => {
+    server.bindAsync(options.addr, ServerCredentials.createInsecure(), (error, at) => {
+      if (error) reject(new StorageError('precondition', `could not listen on ${options.addr}`, { cause: error }));
+      else resolve(at);
+    });
+  });
+  return {
+    port: bound === 0 ? port : bound,
+    addr: formatAddr(host, bound),
+    shutdown: (graceMs) => shutdown(server, health, ['', ...names], graceMs),
+  };
+}
+
+async function shutdown(
+  server: Server,
+  health: HealthImplementation,
+  names: readonly string[],
+  graceMs: number,
+): Promise<void> {
+  for (const name of names) health.setStatus(name, 'NOT_SERVING');
+  const graceful = new Promise<void>((resolve) => {
+    server.tryShutdown(() => resolve());
+  });
+  let timer: NodeJS.Timeout | undefined;
+  const limit = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, graceMs);
+  });
+  await Promise.race([graceful, limit]);
+  clearTimeout(timer);
+  server.forceShutdown();
+}
