@@ -10,6 +10,7 @@
 import { StorageError } from '../core/errors.js';
 import { alignLsn, formatLsn, INVALID_LSN, type Lsn } from '../core/lsn.js';
 import { recordCrc } from './crc32c.js';
+import { RM_BUILTIN_MAX, RM_CUSTOM_MIN, RM_XLOG, XLOG_SWITCH } from './rmgr.js';
 import {
   checkSegmentSize,
   LONG_PAGE_HEADER_BYTES,
@@ -27,14 +28,7 @@ import {
   XLP_FIRST_IS_OVERWRITE_CONTRECORD,
   XLP_LONG_HEADER,
 } from './wal-layout.js';
-import { decodeRecordBlocks, WalRecord } from './wal-record.js';
-
-/** Resource managers of PostgreSQL 15 end at 21; extensions take 128 and up. */
-const RMGR_BUILTIN_MAX = 21;
-const RMGR_CUSTOM_MIN = 128;
-const RMGR_XLOG = 0;
-const XLOG_SWITCH = 0x40;
-const XLR_RMGR_INFO_MASK = 0xf0;
+import { decodeRecordBlocks, WalRecord, XLR_RMGR_INFO_MASK } from './wal-record.js';
 
 const WINDOW_BYTES_MIN = 256 * 1024;
 /** A caller that feeds more than this without taking records out has lost its way. */
@@ -277,7 +271,7 @@ export class WalStreamDecoder {
 
   private checkRecordHeader(bytes: Uint8Array, view: DataView, at: number, startLsn: Lsn): void {
     const rmid = bytes[at + 17]!;
-    if (rmid > RMGR_BUILTIN_MAX && rmid < RMGR_CUSTOM_MIN) {
+    if (rmid > RM_BUILTIN_MAX && rmid < RM_CUSTOM_MIN) {
       throw badRecord(startLsn, `names resource manager ${rmid}, which does not exist`);
     }
     if (!this.checkPrev || this.previousStart === INVALID_LSN) return;
@@ -291,7 +285,7 @@ export class WalStreamDecoder {
   }
 
   private isSwitch(bytes: Uint8Array, at: number): boolean {
-    return bytes[at + 17] === RMGR_XLOG && (bytes[at + 16]! & XLR_RMGR_INFO_MASK) === XLOG_SWITCH;
+    return bytes[at + 17] === RM_XLOG && (bytes[at + 16]! & XLR_RMGR_INFO_MASK) === XLOG_SWITCH;
   }
 
   private beginAssembly(total: number, startLsn: Lsn): void {

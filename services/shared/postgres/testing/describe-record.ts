@@ -1,6 +1,7 @@
 /** For tests: a record in the form of waldumpLines. */
+import { RMGR_NAMES } from '../rmgr.js';
 import type { WalRecord } from '../wal-record.js';
-import { paddedLsn, RMGR_NAMES } from './real-wal.js';
+import { paddedLsn } from './real-wal.js';
 
 export function describeRecord(record: WalRecord): string {
   const rmgr = RMGR_NAMES[record.rmid] ?? String(record.rmid);

@@ -27,12 +27,6 @@ export async function readWal(cluster: TempCluster, segSize: number, endLsn: Lsn
   return { startLsn, endLsn, segSize, bytes: Buffer.concat(segments).subarray(0, endLsn - startLsn) };
 }
 
-/** Resource managers in the order of their ids, as pg_waldump names them. */
-export const RMGR_NAMES =
-  'XLOG Transaction Storage CLOG Database Tablespace MultiXact RelMap Standby Heap2 Heap Btree Hash Gin Gist Sequence SPGist BRIN CommitTs ReplicationOrigin Generic LogicalMessage'.split(
-    ' ',
-  );
-
 /** One line per record: resource manager, total length, xid, start, previous. Compare with describeRecord. */
 export async function waldumpLines(cluster: TempCluster, from: Lsn, to: Lsn): Promise<string[]> {
   const wal = path.join(cluster.dataDir, 'pg_wal');

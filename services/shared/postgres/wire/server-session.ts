@@ -7,6 +7,7 @@
  * Flow control: while a query runs, while the sink is full and while the COPY handler refuses data, no message is taken and the
  * sink is paused; so at most one received chunk waits here.
  */
+import { AssertionFailure } from '#shared/core/assert.js';
 import { StorageError } from '#shared/core/errors.js';
 import * as out from './backend-messages.js';
 import { FrontendReader } from './frontend-reader.js';
@@ -123,6 +124,15 @@ export class WireSession {
     return !this.#sinkFull;
   }
 
+  /** Writes whole messages in one go. */
+  writeAll(messages: readonly Uint8Array[]): void {
+    if (this.#state === 'closed') return;
+    this.#sink.cork();
+    for (const message of messages) this.write(message);
+    this.#sink.uncork();
+    this.#updatePause();
+  }
+
   /** Ends a query that answers rows of text, or none. */
   complete(tag: string, columns: readonly string[] = [], rows: readonly (readonly (string | null)[])[] = []): void {
     if (columns.length > 0) {
@@ -192,6 +202,7 @@ export class WireSession {
     try {
       while (this.#mayTake() && this.#reader.next()) this.#take();
     } catch (error) {
+      if (error instanceof AssertionFailure) throw error;
       this.abort(error);
     } finally {
       this.#sink.uncork();
@@ -312,6 +323,7 @@ export class WireSession {
     try {
       this.#options.query(text, this);
     } catch (error) {
+      if (error instanceof AssertionFailure) throw error;
       this.fail(error);
     }
   }
