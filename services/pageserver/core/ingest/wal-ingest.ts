@@ -1,0 +1,99 @@
+/**
+ * Turns the WAL records of one timeline, in order, into versions of pages and metadata. Owns the head state: what exists now and
+ * how long it is.
+ *
+ * Every version is put at the end of its record, so a read at that LSN includes the record. Records of resource managers without
+ * effects outside of the blocks they name (all access methods) need no code here. The caller feeds each record once, then lets
+ * readers in by store.advance(). After an error this object is no longer usable: part of the record may have been put.
+ */
+import type { Lsn } from '#shared/core/lsn.js';
+import { RM_CLOG, RM_DBASE, RM_MULTIXACT, RM_RELMAP, RM_SMGR, RM_TBLSPC, RM_XACT } from '#shared/postgres/rmgr.js';
+import type { WalRecord } from '#shared/postgres/wal-record.js';
+import type { RelTag } from '../keyspace.js';
+import type { TimelineStore } from '../storage/store.js';
+import { CheckpointState, readTrackerState } from './checkpoint-state.js';
+import { ingestDatabase, ingestRelationMap, ingestTablespace } from './database-records.js';
+import { type HeadState, type IngestLog, loadHeadState, SILENT } from './head-state.js';
+import { ingestBlocks } from './relation-blocks.js';
+import { ingestClog, ingestMultixact } from './slru-records.js';
+import { ingestSmgr } from './smgr-records.js';
+import { ingestXact } from './xact-records.js';
+
+export class WalIngest {
+  private readonly head: HeadState;
+  private readonly checkpoint: CheckpointState;
+  /** Versions of the head state below this are only in the store. */
+  private readonly openedLsn: Lsn;
+  recordCount = 0;
+
+  private constructor(head: HeadState, checkpoint: CheckpointState, openedLsn: Lsn) {
+    this.head = head;
+    this.checkpoint = checkpoint;
+    this.openedLsn = openedLsn;
+  }
+
+  /** Scans the metadata at the store's lastRecordLsn; the first record to ingest is the one behind it. */
+  static async open(store: TimelineStore, log: IngestLog = SILENT): Promise<WalIngest> {
+    const at = store.lastRecordLsn;
+    const [head, tracker] = await Promise.all([loadHeadState(store, at, log), readTrackerState(store, at)]);
+    return new WalIngest(head, new CheckpointState(store, tracker), at);
+  }
+
+  /**
+   * A Promise only for the rare record that must read older pages (CREATE DATABASE by file copy); `record` must stay as it is
+   * until it resolves. Throws StorageError `corrupt` for records that cannot be.
+   */
+  ingest(record: WalRecord): void | Promise<void> {
+    this.recordCount++;
+    switch (record.rmid) {
+      case RM_XACT:
+        ingestXact(this.head, record);
+        break;
+      case RM_SMGR:
+        ingestSmgr(this.head, record);
+        break;
+      case RM_CLOG:
+        ingestClog(this.head, record);
+        break;
+      case RM_DBASE: {
+        const copying = ingestDatabase(this.head, record);
+        if (copying !== undefined) return copying.then(() => this.finish(record));
+        break;
+      }
+      case RM_TBLSPC:
+        ingestTablespace(this.head, record);
+        break;
+      case RM_MULTIXACT:
+        ingestMultixact(this.head, record, this.checkpoint.nextMulti);
+        break;
+      case RM_RELMAP:
+        ingestRelationMap(this.head, record);
+        break;
+    }
+    if (record.maxBlockId >= 0) ingestBlocks(this.head, record);
+    this.finish(record);
+  }
+
+  /** All forks of all relations of the head. */
+  get logicalSizeBytes(): number {
+    return this.head.relations.logicalSizeBytes;
+  }
+
+  /**
+   * The size in blocks of a relation fork at `at`, null when there is none; undefined when only the store can tell, because the
+   * relation changed after `at`. Lets page reads at the head go without a look-up of the size.
+   */
+  relationSize(rel: RelTag, at: Lsn): number | null | undefined {
+    if (at < this.openedLsn) return undefined;
+    const relation = this.head.relations.find(rel.spc, rel.db, rel.rel, rel.fork);
+    if (relation === undefined) return null;
+    if (at < relation.changedLsn) return undefined;
+    return relation.exists ? relation.sizeBlocks : null;
+  }
+
+  private finish(record: WalRecord): void {
+    this.head.relations.flush(record.endLsn);
+    this.head.slrus.flush(record.endLsn);
+    this.checkpoint.ingest(record);
+  }
+}
