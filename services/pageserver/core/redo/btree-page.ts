@@ -5,6 +5,7 @@
  *   meta page, behind the header   0 u32 magic   4 u32 version   8 u32 root   12 u32 level   16 u32 fast root   20 u32 fast level
  *                                  24 u32 deleted pages at last cleanup   32 f64 -1   40 u8 all keys are equal-image
  */
+import { PAGE_HEADER_BYTES, PD_LOWER, PD_SPECIAL } from '#shared/postgres/page-layout.js';
 import {
   load16,
   load32,
@@ -19,7 +20,7 @@ import {
   store32,
 } from './arena.js';
 import { tupleSize, TUPLE_HEADER_BYTES } from './btree-tuple.js';
-import { corruptPage, initPage, insertItem, PAGE_HEADER_BYTES, PD_LOWER, PD_SPECIAL } from './page.js';
+import { corruptPage, initPage, insertItem } from './page.js';
 import type { SlimRecord } from './slim-record.js';
 
 const SPECIAL_BYTES = 16;

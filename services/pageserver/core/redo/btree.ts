@@ -2,6 +2,7 @@
  * Redo of the btree resource manager. Each block of a record is redone by itself: everything that a page takes from another one is in
  * the record.
  */
+import { PAGE_HEADER_BYTES, PD_LOWER, PD_SPECIAL, PD_UPPER } from '#shared/postgres/page-layout.js';
 import { StorageError } from '#shared/core/errors.js';
 import { load16, move, PAGE, peek16, peek32, SCRATCH, store16 } from './arena.js';
 import { redoBtreeDedup, redoBtreeDeletes, redoBtreeInsertPosting } from './btree-leaf.js';
@@ -21,16 +22,7 @@ import {
 } from './btree-page.js';
 import { redoBtreeSplit } from './btree-split.js';
 import { setTupleBlock, tupleBlock, TUPLE_HEADER_BYTES, writeTopParent } from './btree-tuple.js';
-import {
-  deleteIndexItem,
-  insertItem,
-  itemAddress,
-  PAGE_HEADER_BYTES,
-  PD_LOWER,
-  PD_SPECIAL,
-  PD_UPPER,
-  setPageLsn,
-} from './page.js';
+import { deleteIndexItem, insertItem, itemAddress, setPageLsn } from './page.js';
 import type { SlimRecord } from './slim-record.js';
 
 const INSERT_LEAF = 0x00;

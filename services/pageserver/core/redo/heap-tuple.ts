@@ -4,8 +4,9 @@
  *   0 u32 xmin   4 u32 xmax   8 u32 command id (or old-style vacuum xid)   12 u16 block high, u16 block low, u16 line: next version
  *   18 u16 infomask2   20 u16 infomask   22 u8 header length   23 null bitmap …
  */
+import { LP_NORMAL } from '#shared/postgres/page-layout.js';
 import { load16, memory, peek16, peek8, store16, store32 } from './arena.js';
-import { corruptPage, itemAddress, LP_NORMAL, lineState, lineWord } from './page.js';
+import { corruptPage, itemAddress, lineState, lineWord } from './page.js';
 
 export const HEADER_BYTES = 23;
 export const XMIN = 0;

@@ -1,4 +1,5 @@
 /** Redo of the heap resource manager: rows inserted, deleted, updated, locked, confirmed and overwritten in place. */
+import { PD_ALL_VISIBLE } from '#shared/postgres/page-layout.js';
 import { StorageError } from '#shared/core/errors.js';
 import { move, PAGE, peek16, peek32, peek8, store32 } from './arena.js';
 import {
@@ -22,7 +23,6 @@ import {
   corruptPage,
   initPage,
   itemLength,
-  PD_ALL_VISIBLE,
   reserveItem,
   setPageLsn,
   setPrunable,

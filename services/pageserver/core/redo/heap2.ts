@@ -1,4 +1,5 @@
 /** Redo of the heap2 resource manager: pruning, vacuum, freezing, visibility, many rows at once, locks on updated rows. */
+import { LP_DEAD, LP_REDIRECT, PAGE_HEADER_BYTES, PD_ALL_VISIBLE } from '#shared/postgres/page-layout.js';
 import { StorageError } from '#shared/core/errors.js';
 import { memory, move, PAGE, peek16, peek32, peek8, store16, store32 } from './arena.js';
 import { HEAP_INIT_PAGE, reserveRow } from './heap.js';
@@ -20,11 +21,7 @@ import {
   corruptPage,
   initPage,
   isNewPage,
-  LP_DEAD,
-  LP_REDIRECT,
   makeLine,
-  PAGE_HEADER_BYTES,
-  PD_ALL_VISIBLE,
   repairFragmentation,
   setLine,
   setPageFlag,

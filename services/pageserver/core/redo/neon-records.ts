@@ -12,9 +12,20 @@
  * A value names only things that lie on one page; which page is the caller's key. SLRU pages have no header and no LSN. Clearing
  * map bits leaves the map page's LSN alone, as the server does.
  */
+import { PAGE_HEADER_BYTES } from '#shared/postgres/page-layout.js';
 import { StorageError } from '#shared/core/errors.js';
-import { clear, load32, memory, PAGE_BYTES, peek32, peek8, store32 } from './arena.js';
-import { isNewPage, PAGE_HEADER_BYTES } from './page.js';
+import {
+  clogByte,
+  clogShift,
+  MULTIXACT_MEMBERS_PER_PAGE,
+  multiMemberFlagByte,
+  multiMemberXidByte,
+  multiOffsetByte,
+  XACT_ABORTED,
+  XACT_COMMITTED,
+} from '#shared/postgres/slru.js';
+import { clear, memory, PAGE_BYTES, peek32, peek8, store32 } from './arena.js';
+import { isNewPage } from './page.js';
 import { FLAG_WILL_INIT, TAG_NEON_MIN, type SlimRecord } from './slim-record.js';
 
 const TAG_VM_CLEAR = TAG_NEON_MIN;
@@ -31,17 +42,6 @@ export const VM_VALID_BITS = 0x03;
 /** Two bits a heap block behind the page header. */
 const VM_BLOCKS_PER_BYTE = 4;
 export const VM_HEAP_BLOCKS_PER_PAGE = (PAGE_BYTES - PAGE_HEADER_BYTES) * VM_BLOCKS_PER_BYTE;
-
-export const XID_COMMITTED = 1;
-export const XID_ABORTED = 2;
-export const CLOG_XIDS_PER_PAGE = PAGE_BYTES * 4;
-
-export const MULTIXACT_OFFSETS_PER_PAGE = PAGE_BYTES / 4;
-/** Groups of four members: four status bytes, four xids. */
-const GROUP_MEMBERS = 4;
-const GROUP_BYTES = 20;
-const GROUPS_PER_PAGE = Math.floor(PAGE_BYTES / GROUP_BYTES);
-export const MULTIXACT_MEMBERS_PER_PAGE = GROUPS_PER_PAGE * GROUP_MEMBERS;
 
 const CLOG_HEADER_BYTES = 16;
 const MEMBER_BYTES = 5;
@@ -75,18 +75,18 @@ export function encodeVmTruncate(heapBlocks: number): Uint8Array {
 }
 
 /** Sets the status of xids on one pg_xact page. `timeUs`: commit or abort time, kept for looking up LSNs by time. */
-export function encodeClogSet(xids: readonly number[], committed: boolean, timeUs: bigint): Uint8Array {
+export function encodeClogSet(xids: readonly number[], committed: boolean, timeUs: number): Uint8Array {
   const { value, view } = valueOf(TAG_CLOG_SET, CLOG_HEADER_BYTES + 4 * xids.length);
-  value[2] = committed ? XID_COMMITTED : XID_ABORTED;
-  view.setBigInt64(8, timeUs, true);
+  value[2] = committed ? XACT_COMMITTED : XACT_ABORTED;
+  view.setBigInt64(8, BigInt(timeUs), true);
   xids.forEach((xid, i) => view.setUint32(CLOG_HEADER_BYTES + 4 * i, xid, true));
   return value;
 }
 
 /** Time of the commit (µs since 2000) that a pg_xact value records; null for other values and for aborts. */
-export function clogCommitTime(value: Uint8Array): bigint | null {
-  if (value[0] !== TAG_CLOG_SET || value[2] !== XID_COMMITTED || value.length < CLOG_HEADER_BYTES) return null;
-  return new DataView(value.buffer, value.byteOffset, value.byteLength).getBigInt64(8, true);
+export function clogCommitTime(value: Uint8Array): number | null {
+  if (value[0] !== TAG_CLOG_SET || value[2] !== XACT_COMMITTED || value.length < CLOG_HEADER_BYTES) return null;
+  return Number(new DataView(value.buffer, value.byteOffset, value.byteLength).getBigInt64(8, true));
 }
 
 /** Sets the first member number of multixacts on one pg_multixact/offsets page. */
@@ -167,8 +167,8 @@ function setXidStatus(page: number, record: SlimRecord): void {
   const end = record.mainAt + record.mainBytes;
   for (let at = record.mainAt + CLOG_HEADER_BYTES; at + 4 <= end; at += 4) {
     const xid = peek32(at);
-    const byte = page + ((xid & (CLOG_XIDS_PER_PAGE - 1)) >>> 2);
-    const shift = (xid & 3) * 2;
+    const byte = page + clogByte(xid);
+    const shift = clogShift(xid);
     memory[byte] = (memory[byte]! & ~(3 << shift)) | (status << shift);
   }
 }
@@ -176,24 +176,20 @@ function setXidStatus(page: number, record: SlimRecord): void {
 function setMultixactOffsets(page: number, record: SlimRecord): void {
   const end = record.mainAt + record.mainBytes;
   for (let at = record.mainAt + 4; at + 8 <= end; at += 8) {
-    const entry = peek32(at) & (MULTIXACT_OFFSETS_PER_PAGE - 1);
-    store32(page + 4 * entry, peek32(at + 4));
+    store32(page + multiOffsetByte(peek32(at)), peek32(at + 4));
   }
 }
 
 function setMultixactMembers(page: number, record: SlimRecord): void {
   record.needMain(8);
   const count = Math.floor((record.mainBytes - 8) / MEMBER_BYTES);
-  const first = peek32(record.mainAt + 4) % MULTIXACT_MEMBERS_PER_PAGE;
-  if (first + count > MULTIXACT_MEMBERS_PER_PAGE) {
+  const first = peek32(record.mainAt + 4);
+  if ((first % MULTIXACT_MEMBERS_PER_PAGE) + count > MULTIXACT_MEMBERS_PER_PAGE) {
     throw new StorageError('corrupt', `${count} multixact members from ${first} on do not lie on one page`);
   }
   for (let i = 0; i < count; i++) {
-    const group = page + Math.floor((first + i) / GROUP_MEMBERS) * GROUP_BYTES;
-    const inGroup = (first + i) % GROUP_MEMBERS;
     const from = record.mainAt + 8 + MEMBER_BYTES * i;
-    const shift = inGroup * 8;
-    store32(group, (load32(group) & ~(0xff << shift)) | (peek8(from + 4) << shift));
-    store32(group + 4 + 4 * inGroup, peek32(from));
+    store32(page + multiMemberXidByte(first + i), peek32(from));
+    memory[page + multiMemberFlagByte(first + i)] = peek8(from + 4);
   }
 }

@@ -2,21 +2,19 @@
  * Which pages WAL changes without naming them in a block reference, and how: visibility map bits that heap records clear, and the
  * SLRU pages of commits and multixacts. Values are neon records (neon-records.ts); ingest puts them under their keys.
  */
+import { RM_HEAP, RM_HEAP2 } from '#shared/postgres/rmgr.js';
+import { CLOG_XACTS_PER_PAGE, MULTIXACT_MEMBERS_PER_PAGE, multiOffsetPage } from '#shared/postgres/slru.js';
 import { XLR_RMGR_INFO_MASK, type WalRecord } from '#shared/postgres/wal-record.js';
 import {
-  CLOG_XIDS_PER_PAGE,
   encodeClogSet,
   encodeMultixactMembers,
   encodeMultixactOffsets,
   encodeVmClear,
-  MULTIXACT_MEMBERS_PER_PAGE,
-  MULTIXACT_OFFSETS_PER_PAGE,
   VM_ALL_FROZEN,
   VM_HEAP_BLOCKS_PER_PAGE,
   VM_VALID_BITS,
   type MultixactMember,
 } from './neon-records.js';
-import { RM_HEAP, RM_HEAP2 } from './resource-managers.js';
 
 /** A change of visibility map page `mapBlock` of the relation that block reference `blockId` names. */
 export interface VmChange {
@@ -108,8 +106,8 @@ function groupByPage(numbers: readonly number[], perPage: number): [number, numb
 }
 
 /** pg_xact pages of a commit or abort: `xids` are the transaction and its subtransactions. */
-export function clogChanges(xids: readonly number[], committed: boolean, timeUs: bigint): PageChange[] {
-  return groupByPage(xids, CLOG_XIDS_PER_PAGE).map(([pageNumber, group]) => ({
+export function clogChanges(xids: readonly number[], committed: boolean, timeUs: number): PageChange[] {
+  return groupByPage(xids, CLOG_XACTS_PER_PAGE).map(([pageNumber, group]) => ({
     pageNumber,
     value: encodeClogSet(group, committed, timeUs),
   }));
@@ -124,8 +122,8 @@ export function multixactOffsetChanges(multi: number, firstOffset: number, membe
   const nextOffset = (firstOffset + memberCount) >>> 0 || 1;
   const own = { multi, offset: firstOffset };
   const following = { multi: next, offset: nextOffset };
-  const ownPage = Math.floor(multi / MULTIXACT_OFFSETS_PER_PAGE);
-  const nextPage = Math.floor(next / MULTIXACT_OFFSETS_PER_PAGE);
+  const ownPage = multiOffsetPage(multi);
+  const nextPage = multiOffsetPage(next);
   if (ownPage === nextPage) return [{ pageNumber: ownPage, value: encodeMultixactOffsets([own, following]) }];
   return [
     { pageNumber: ownPage, value: encodeMultixactOffsets([own]) },

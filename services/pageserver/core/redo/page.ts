@@ -11,29 +11,24 @@
  */
 import { StorageError } from '#shared/core/errors.js';
 import type { Lsn } from '#shared/core/lsn.js';
+import {
+  LP_NORMAL,
+  LP_UNUSED,
+  PAGE_HEADER_BYTES,
+  PAGE_LAYOUT_VERSION,
+  PD_FLAGS,
+  PD_HAS_FREE_LINES,
+  PD_LOWER,
+  PD_LSN,
+  PD_PAGESIZE_VERSION,
+  PD_PRUNE_XID,
+  PD_SPECIAL,
+  PD_UPPER,
+} from '#shared/postgres/page-layout.js';
+import { xidFollows } from '#shared/postgres/slru.js';
 import { clear, load16, load32, maxAlign, move, PAGE_BYTES, peek16, store16, store32, TEMP_PAGE } from './arena.js';
 
-export const PD_LSN = 0;
-export const PD_FLAGS = 10;
-export const PD_LOWER = 12;
-export const PD_UPPER = 14;
-export const PD_SPECIAL = 16;
-const PD_PAGESIZE_VERSION = 18;
-export const PD_PRUNE_XID = 20;
-export const PAGE_HEADER_BYTES = 24;
-const LAYOUT_VERSION = 0x2004;
-
-export const PD_HAS_FREE_LINES = 0x0001;
-export const PD_PAGE_FULL = 0x0002;
-export const PD_ALL_VISIBLE = 0x0004;
-
-export const LP_UNUSED = 0;
-export const LP_NORMAL = 1;
-export const LP_REDIRECT = 2;
-export const LP_DEAD = 3;
-
 const HALF = 0x1_0000_0000;
-const FIRST_NORMAL_XID = 3;
 /** As many line pointers as a page can hold. */
 const LINES_MAX = (PAGE_BYTES - PAGE_HEADER_BYTES) / 4;
 
@@ -67,7 +62,7 @@ export function initPage(page: number, specialBytes: number): void {
   store16(page + PD_LOWER, PAGE_HEADER_BYTES);
   store16(page + PD_UPPER, special);
   store16(page + PD_SPECIAL, special);
-  store16(page + PD_PAGESIZE_VERSION, LAYOUT_VERSION);
+  store16(page + PD_PAGESIZE_VERSION, PAGE_BYTES | PAGE_LAYOUT_VERSION);
 }
 
 export function clearPageFlag(page: number, flag: number): void {
@@ -81,12 +76,7 @@ export function setPageFlag(page: number, flag: number): void {
 /** Lowers the prune hint to `xid`, in the circular order of xids. */
 export function setPrunable(page: number, xid: number): void {
   const old = load32(page + PD_PRUNE_XID);
-  if (old === 0 || xidPrecedes(xid, old)) store32(page + PD_PRUNE_XID, xid);
-}
-
-/** The permanent xids below 3 come before all others, which are ordered circularly. */
-export function xidPrecedes(a: number, b: number): boolean {
-  return a < FIRST_NORMAL_XID || b < FIRST_NORMAL_XID ? a < b : ((a - b) | 0) < 0;
+  if (old === 0 || xidFollows(old, xid)) store32(page + PD_PRUNE_XID, xid);
 }
 
 /** Throws unless the header's bounds are in order. */

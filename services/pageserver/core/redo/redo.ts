@@ -10,7 +10,7 @@ import { redoHeap } from './heap.js';
 import { redoHeap2 } from './heap2.js';
 import { redoNeonRecord } from './neon-records.js';
 import { isNewPage, setPageLsn } from './page.js';
-import { RM_BTREE, RM_HEAP, RM_HEAP2, RM_SEQ, RM_XLOG, rmgrName, XLOG_FPI_FOR_HINT } from './resource-managers.js';
+import { RM_BTREE, RM_HEAP, RM_HEAP2, RM_SEQ, RM_XLOG, RMGR_NAMES, XLOG_FPI_FOR_HINT } from '#shared/postgres/rmgr.js';
 import { redoSequence } from './sequence.js';
 import { restoreImage, SlimRecord, slimWillInit, TAG_IMAGE, TAG_NEON_MIN, TAG_RECORD } from './slim-record.js';
 
@@ -85,6 +85,11 @@ function applyRecord(record: SlimRecord, logHints: boolean): void {
     default:
       throw new StorageError('unimplemented', `redo of resource manager ${rmgrName(record.rmid)} is not implemented`);
   }
+}
+
+/** As pg_waldump prints it. */
+function rmgrName(rmid: number): string {
+  return RMGR_NAMES[rmid] ?? `custom ${rmid}`;
 }
 
 function located(error: unknown, record: SlimRecord, endLsn: Lsn): unknown {

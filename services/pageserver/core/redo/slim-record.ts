@@ -27,7 +27,7 @@ import {
   type WalRecord,
 } from '#shared/postgres/wal-record.js';
 import { memory, peek16, peek32, peek8, RECORD, RECORD_BYTES_MAX } from './arena.js';
-import { mainBytesNeeded, RM_XLOG, XLOG_FPI, XLOG_FPI_FOR_HINT } from './resource-managers.js';
+import { RM_HEAP, RM_XLOG, XLOG_FPI, XLOG_FPI_FOR_HINT } from '#shared/postgres/rmgr.js';
 
 export const TAG_RECORD = 1;
 export const TAG_IMAGE = 2;
@@ -39,6 +39,13 @@ const RECORD_HEADER_BYTES = 12;
 const IMAGE_HEADER_BYTES = 8;
 
 const imageScratch = new Uint8Array(BLCKSZ);
+
+const HEAP_OPCODES = 0x70;
+const HEAP_DELETE = 0x10;
+const HEAP_UPDATE = 0x20;
+const HEAP_HOT_UPDATE = 0x40;
+const DELETE_BYTES = 8;
+const UPDATE_BYTES = 14;
 
 /** Copies out of the record what redo of block `blockId` needs. Throws StorageError `corrupt` for an image that cannot be read. */
 export function encodeSlimRecord(record: WalRecord, blockId: number): Uint8Array {
@@ -72,6 +79,14 @@ export function encodeSlimRecord(record: WalRecord, blockId: number): Uint8Array
   copyBytes(record.bytes, record.mainDataOffset, out, mainAt, mainBytes);
   copyBytes(record.bytes, record.blockDataOffset[blockId]!, out, mainAt + mainBytes, dataBytes);
   return out;
+}
+
+/** Bytes of main data that redo of a block reads. With wal_level=logical the old row follows; storage has no use for it. */
+function mainBytesNeeded(rmid: number, info: number): number {
+  if (rmid !== RM_HEAP) return Infinity;
+  const opcode = info & HEAP_OPCODES;
+  if (opcode === HEAP_DELETE) return DELETE_BYTES;
+  return opcode === HEAP_UPDATE || opcode === HEAP_HOT_UPDATE ? UPDATE_BYTES : Infinity;
 }
 
 function encodeImage(record: WalRecord, blockId: number): Uint8Array {

@@ -1,0 +1,56 @@
+/** Counts per resource manager, and the table that is printed. */
+import { RMGR_NAMES } from '#shared/postgres/rmgr.js';
+import Table from 'cli-table3';
+
+export interface RmgrCounts {
+  records: number;
+  /** Page changes redone. */
+  redone: number;
+  comparisons: number;
+  mismatches: number;
+  /** Page changes of resource managers that redo does not have. */
+  unimplemented: number;
+}
+
+const EXAMPLES_MAX = 20;
+
+export class OracleReport {
+  readonly counts = new Map<number, RmgrCounts>();
+  /** The first mismatches and errors, in words. */
+  readonly examples: string[] = [];
+  errors = 0;
+
+  of(rmid: number): RmgrCounts {
+    let counts = this.counts.get(rmid);
+    if (counts === undefined) {
+      counts = { records: 0, redone: 0, comparisons: 0, mismatches: 0, unimplemented: 0 };
+      this.counts.set(rmid, counts);
+    }
+    return counts;
+  }
+
+  note(example: string): void {
+    if (this.examples.length < EXAMPLES_MAX) this.examples.push(example);
+  }
+
+  total(field: keyof RmgrCounts): number {
+    let sum = 0;
+    for (const counts of this.counts.values()) sum += counts[field];
+    return sum;
+  }
+
+  get passed(): boolean {
+    return this.errors === 0 && this.total('mismatches') === 0 && this.total('comparisons') > 0;
+  }
+
+  toTable(): string {
+    const table = new Table({
+      head: ['resource manager', 'records', 'redone', 'comparisons', 'mismatches', 'unimplemented'],
+      style: { head: [], border: [] },
+    });
+    for (const [rmid, c] of [...this.counts].sort(([a], [b]) => a - b)) {
+      table.push([RMGR_NAMES[rmid] ?? rmid, c.records, c.redone, c.comparisons, c.mismatches, c.unimplemented]);
+    }
+    return table.toString();
+  }
+}
