@@ -168,14 +168,15 @@ export class WalProposer {
     return this.commitLsn >= lsn && this.peers.every((peer) => peer.phase !== 'streaming' || peer.commitLsn >= lsn);
   }
 
-  /** Safekeepers that can serve committed or own-term WAL below `lsn`, best first. */
-  donorsFor(lsn: Lsn): PeerIndex[] {
-    const able = this.peers.filter(
-      (peer) =>
-        (peer.phase === 'streaming' || peer.phase === 'voted') &&
-        (peer.flushLsn >= lsn || (peer.index === this.donor && lsn <= this.startLsn)),
-    );
-    return able.sort((a, b) => b.flushLsn - a.flushLsn).map((peer) => peer.index);
+  /** Where WAL of this term's history at `fromLsn` can be read, the most advanced safekeeper first. */
+  donorsAt(fromLsn: Lsn): { index: PeerIndex; flushLsn: Lsn }[] {
+    const donors: { index: PeerIndex; flushLsn: Lsn }[] = [];
+    for (const peer of this.peers) {
+      if (peer.phase !== 'streaming' && peer.phase !== 'voted') continue;
+      const flushLsn = peer.index === this.donor ? lsnMax(peer.flushLsn, this.startLsn) : peer.flushLsn;
+      if (flushLsn > fromLsn) donors.push({ index: peer.index, flushLsn: lsnMin(flushLsn, this.availableLsn) });
+    }
+    return donors.sort((a, b) => b.flushLsn - a.flushLsn);
   }
 
   private peer(index: PeerIndex): Peer {

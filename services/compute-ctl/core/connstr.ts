@@ -1,0 +1,52 @@
+/** Host, port, user and database of a libpq connection string, in its two forms: a URL, or `key=value` pairs. */
+import { StorageError } from '#shared/core/errors.js';
+
+export interface Connstr {
+  readonly host: string;
+  /** Null when the text does not say. */
+  readonly port: number | null;
+  readonly user: string | null;
+  readonly database: string | null;
+}
+
+/** Throws StorageError `invalid`. */
+export function parseConnstr(text: string): Connstr {
+  const parsed = /^postgres(ql)?:\/\//.test(text) ? parseUrl(text) : parsePairs(text);
+  if (parsed === null || parsed.host === '' || (parsed.port !== null && !(parsed.port >= 0 && parsed.port <= 65535))) {
+    throw new StorageError(
+      'invalid',
+      `"${text}" is not a connection string; write postgresql://user@host:port/database`,
+    );
+  }
+  return parsed;
+}
+
+function parseUrl(text: string): Connstr | null {
+  if (!URL.canParse(text)) return null;
+  const url = new URL(text);
+  const database = decodeURIComponent(url.pathname.slice(1));
+  return {
+    host: url.hostname.replace(/^\[|\]$/g, ''),
+    port: url.port === '' ? null : Number(url.port),
+    user: url.username === '' ? null : decodeURIComponent(url.username),
+    database: database === '' ? null : database,
+  };
+}
+
+/** `key = value`, where a value with spaces stands in single quotes and a backslash takes the next character as it is. */
+function parsePairs(text: string): Connstr | null {
+  const pairs = new Map<string, string>();
+  const pattern = /\s*([A-Za-z_]+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|((?:[^\s\\]|\\.)*))\s*/gy;
+  while (pattern.lastIndex < text.length) {
+    const match = pattern.exec(text);
+    if (match === null) return null;
+    pairs.set(match[1] ?? '', (match[2] ?? match[3] ?? '').replace(/\\(.)/gs, '$1'));
+  }
+  const port = pairs.get('port');
+  return {
+    host: pairs.get('host') ?? pairs.get('hostaddr') ?? '',
+    port: port === undefined ? null : Number(port),
+    user: pairs.get('user') ?? null,
+    database: pairs.get('dbname') ?? null,
+  };
+}

@@ -1,0 +1,121 @@
+/* Owns the extension's shared memory segment and the order in which its parts are set up. */
+#include "shared-state.h"
+
+#include "catalog/pg_control.h"
+#include "common/controldata_utils.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/shmem.h"
+
+#include "local-file.h"
+#include "relation-state.h"
+#include "wal-position.h"
+
+SharedState *neon_shared;
+
+static shmem_request_hook_type previous_request_hook;
+static shmem_startup_hook_type previous_startup_hook;
+
+/* The redo position this server starts from, which is where storage handed the data directory out. */
+static XLogRecPtr
+read_start_lsn(void)
+{
+	bool		crc_ok;
+	ControlFileData *control = get_controlfile(DataDir, &crc_ok);
+	XLogRecPtr	lsn = control->checkPointCopy.redo;
+
+	if (!crc_ok)
+		ereport(FATAL, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("neon: the checksum of pg_control is wrong")));
+	pfree(control);
+	return record_end_position(lsn);
+}
+
+static void
+initialise(void)
+{
+	memset(neon_shared, 0, sizeof(*neon_shared));
+	neon_shared->start_lsn = read_start_lsn();
+	pg_atomic_init_u64(&neon_shared->forgotten_lsn, neon_shared->start_lsn);
+	pg_atomic_init_u64(&neon_shared->kept_bytes, 0);
+	pg_atomic_init_u64(&neon_shared->keep_after_us, 0);
+	pg_atomic_init_u32(&neon_shared->connstring_version, 2);
+	strlcpy(neon_shared->connstring, neon_pageserver_connstring, CONNSTRING_BYTES_MAX);
+	for (int i = 0; i < STAT_COUNT; i++)
+		pg_atomic_init_u64(&neon_shared->stats[i], 0);
+}
+
+static void
+request_shared_memory(void)
+{
+	if (previous_request_hook)
+		previous_request_hook();
+	RequestAddinShmemSpace(MAXALIGN(sizeof(SharedState)));
+	relation_state_request_memory();
+	local_file_request_memory();
+}
+
+static void
+start_shared_memory(void)
+{
+	bool		found;
+
+	if (previous_startup_hook)
+		previous_startup_hook();
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	neon_shared = ShmemInitStruct("neon state", sizeof(SharedState), &found);
+	if (!found)
+		initialise();
+	relation_state_attach();
+	local_file_attach();
+	LWLockRelease(AddinShmemInitLock);
+}
+
+void
+shared_state_install(void)
+{
+	previous_request_hook = shmem_request_hook;
+	shmem_request_hook = request_shared_memory;
+	previous_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = start_shared_memory;
+}
+
+void
+shared_connstring_set(const char *value)
+{
+	/* Every process sees the reload; one writer is enough, and the postmaster outlives them all. */
+	if (neon_shared == NULL || IsUnderPostmaster || value == NULL)
+		return;
+	if (strcmp(neon_shared->connstring, value) == 0)
+		return;
+	pg_atomic_fetch_add_u32(&neon_shared->connstring_version, 1);
+	pg_write_barrier();
+	strlcpy(neon_shared->connstring, value, CONNSTRING_BYTES_MAX);
+	pg_write_barrier();
+	pg_atomic_fetch_add_u32(&neon_shared->connstring_version, 1);
+}
+
+uint32
+shared_connstring_version(void)
+{
+	return pg_atomic_read_u32(&neon_shared->connstring_version);
+}
+
+uint32
+shared_connstring_get(char out[CONNSTRING_BYTES_MAX])
+{
+	/* A copy torn by a concurrent change is noticed by the version and made again; the change takes nanoseconds. */
+	for (;;)
+	{
+		uint32		before = shared_connstring_version();
+
+		pg_read_barrier();
+		memcpy(out, neon_shared->connstring, CONNSTRING_BYTES_MAX);
+		pg_read_barrier();
+		if (before % 2 == 0 && before == shared_connstring_version())
+		{
+			out[CONNSTRING_BYTES_MAX - 1] = '\0';
+			return before;
+		}
+		pg_usleep(10);
+	}
+}

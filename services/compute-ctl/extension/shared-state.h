@@ -1,0 +1,77 @@
+/* Shared memory of the extension that is not a cache: positions, the page server's address, counters. */
+#ifndef NEON_SHARED_STATE_H
+#define NEON_SHARED_STATE_H
+
+#include "postgres.h"
+#include "access/xlogdefs.h"
+#include "port/atomics.h"
+#include "storage/lwlock.h"
+
+#include "settings.h"
+
+/* What neon.stats() shows; names are in stats.c, in this order. */
+typedef enum StatCounter
+{
+	STAT_READS,					/* smgr reads of pages that may lie on the page server */
+	STAT_READS_LOCAL,			/* answered by the local file */
+	STAT_READS_ZERO,			/* zero by knowledge: the fork was created here and the block never written */
+	STAT_READS_REMOTE,			/* answered by the page server */
+	STAT_PREFETCH_REQUESTS,
+	STAT_PREFETCH_HITS,			/* remote reads whose page had been asked for ahead of time */
+	STAT_PREFETCH_WASTED,		/* prefetched pages that were never used, or had become too old */
+	STAT_WAIT_US,				/* time in which backends waited for pages */
+	STAT_PAGES_KEPT,			/* fetched pages written to the local files */
+	STAT_KEEP_FAILURES,
+	STAT_WRITES,
+	STAT_EXTENDS,
+	STAT_SIZE_HITS,				/* relation sizes known */
+	STAT_SIZE_REQUESTS,			/* relation sizes asked of the page server */
+	STAT_CONNECTS,
+	STAT_DISCONNECTS,
+	STAT_COUNT
+} StatCounter;
+
+typedef struct SharedState
+{
+	/* Where this compute began: a page it never changed is the same at every position from here on. */
+	XLogRecPtr	start_lsn;
+	/* Upper bound of the positions at which relations no longer in the size cache were truncated or dropped. */
+	pg_atomic_uint64 forgotten_lsn;
+	/* Bytes of fetched pages in the local files, as far as known. */
+	pg_atomic_uint64 kept_bytes;
+	/* No page is kept before this time (microseconds, PostgreSQL epoch): set after the local disk refused one. */
+	pg_atomic_uint64 keep_after_us;
+
+	/* The address of the page server; odd version = being changed. Written by the postmaster only. */
+	pg_atomic_uint32 connstring_version;
+	char		connstring[CONNSTRING_BYTES_MAX];
+
+	pg_atomic_uint64 stats[STAT_COUNT];
+} SharedState;
+
+/* NULL until shared memory exists, and always in a plain server. */
+extern SharedState *neon_shared;
+
+/* Installs the hooks that reserve and initialise all shared memory of the extension. */
+extern void shared_state_install(void);
+
+/* Copies the address, returns its version (never 0): a later, different version means that the address changed. */
+extern uint32 shared_connstring_get(char out[CONNSTRING_BYTES_MAX]);
+extern uint32 shared_connstring_version(void);
+
+/* To be called in every process; only the postmaster's call has an effect. */
+extern void shared_connstring_set(const char *value);
+
+static inline void
+stat_add(StatCounter counter, uint64 amount)
+{
+	pg_atomic_fetch_add_u64(&neon_shared->stats[counter], amount);
+}
+
+static inline void
+stat_count(StatCounter counter)
+{
+	stat_add(counter, 1);
+}
+
+#endif
