@@ -4,7 +4,7 @@ set -eu
 step() { printf '== %s\n' "$*"; }
 step 'buf lint'
 buf lint
-buf format -d --exit-code proto/neon >/dev/null || { echo 'proto/ is not formatted: run "npx buf format -w"'; exit 1; }
+buf format -d --exit-code --path proto/neon >/dev/null || { echo 'proto/ is not formatted: run "npx buf format -w"'; exit 1; }
 step 'gen/ is what proto/ generates'
 fresh=$(mktemp -d)
 trap 'rm -rf "$fresh"' EXIT

@@ -1,0 +1,162 @@
+/** neon init, start, stop, status, up. */
+import { spawn } from 'node:child_process';
+import { closeSync, openSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import type { Command } from 'commander';
+import type { Compute, GetStatusResponse } from '#gen/neon/control/v1/control.js';
+import { StorageError } from '#shared/core/errors.js';
+import { ensureDir, pathExists } from '#shared/io/files.js';
+import { callUnary } from '#shared/rpc/client.js';
+import type { RepoDir } from '../io/repo-dir.js';
+import { openRepo, pingDaemon, withDaemon } from './client.js';
+import type { GlobalOptions } from './client.js';
+import { printJson, printTable, say } from './output.js';
+import { runUp } from './up.js';
+
+const START_TIMEOUT_MS = 120_000;
+const STOP_TIMEOUT_MS = 120_000;
+const POLL_MS = 50;
+
+/** The image that deploy/bootstrap makes; next to the compiled services. */
+const DEFAULT_IMAGE = fileURLToPath(new URL('../../../initdb-15.tar', import.meta.url));
+
+export interface InitOptions {
+  readonly safekeepers?: number;
+  readonly remoteStorage?: string;
+  readonly initdbImage?: string;
+}
+
+/** Makes the stack's directory; does nothing when it exists. Returns whether it was made. */
+export async function initRepo(repo: RepoDir, options: InitOptions): Promise<boolean> {
+  if (await repo.isInitialised()) return false;
+  const initdbImage = options.initdbImage ?? DEFAULT_IMAGE;
+  if (!(await pathExists(initdbImage))) {
+    throw new StorageError('precondition', `the initdb image ${initdbImage} is missing; make it with "npm run setup"`);
+  }
+  await ensureDir(repo.path);
+  await repo.init({
+    version: 1,
+    safekeeperCount: options.safekeepers ?? 3,
+    remoteStorage: options.remoteStorage ?? pathToFileURL(join(repo.path, 'storage')).href,
+    initdbImage,
+  });
+  return true;
+}
+
+async function startDaemon(repo: RepoDir): Promise<void> {
+  await repo.config();
+  if (await pingDaemon(repo)) {
+    say(`the stack in ${repo.path} is running already`);
+    return;
+  }
+  const script = fileURLToPath(new URL('../main.js', import.meta.url));
+  const logPath = repo.logPath('daemon');
+  const logFile = openSync(logPath, 'a', 0o600);
+  const child = spawn(process.execPath, [script, '--repo-dir', repo.path], {
+    detached: true,
+    stdio: ['ignore', logFile, logFile],
+  });
+  closeSync(logFile);
+  let exitCode: number | null = null;
+  child.on('exit', (code) => (exitCode = code ?? 1));
+  const deadline = Date.now() + START_TIMEOUT_MS;
+  while (!(await pingDaemon(repo))) {
+    if (exitCode !== null) throw new StorageError('unavailable', `the stack did not start; see ${logPath}`);
+    if (Date.now() > deadline)
+      throw new StorageError('unavailable', `the stack did not answer in time; see ${logPath}`);
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+  }
+  child.unref();
+  say(`started the stack in ${repo.path}`);
+}
+
+async function stopDaemon(repo: RepoDir): Promise<void> {
+  const info = await repo.daemon();
+  if (info === null || !(await pingDaemon(repo))) {
+    say(`the stack in ${repo.path} is not running`);
+    return;
+  }
+  await withDaemon(repo, (client) => callUnary(client, client.shutdown, {}));
+  const deadline = Date.now() + STOP_TIMEOUT_MS;
+  while (await pathExists(join(repo.path, 'LOCK'))) {
+    if (Date.now() > deadline) throw new StorageError('unavailable', `process ${info.pid} did not stop in time`);
+    await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+  }
+  say(`stopped the stack in ${repo.path}`);
+}
+
+export function computeRows(computes: readonly Compute[]): string[][] {
+  return computes.map((compute) => [
+    compute.name,
+    compute.branchName,
+    compute.state,
+    compute.url || compute.error || '-',
+  ]);
+}
+
+export function printStatus(status: GetStatusResponse): void {
+  const rows = status.services.map((service) => [
+    service.name,
+    service.state,
+    service.pid === 0 ? '-' : String(service.pid),
+    service.grpcAddr,
+    service.httpAddr || '-',
+    service.pgAddr || '-',
+    String(service.restartCount),
+  ]);
+  printTable(['SERVICE', 'STATE', 'PID', 'GRPC', 'HTTP', 'POSTGRES', 'RESTARTS'], rows);
+  if (status.computes.length > 0) {
+    process.stdout.write('\n');
+    printTable(['COMPUTE', 'BRANCH', 'STATE', 'URL'], computeRows(status.computes));
+  }
+}
+
+async function showStatus(repo: RepoDir, json: boolean): Promise<void> {
+  const status = await withDaemon(repo, (client) => callUnary(client, client.getStatus, {}));
+  if (json) printJson(status);
+  else printStatus(status);
+}
+
+export function addStackCommands(program: Command): void {
+  const options = () => program.opts<GlobalOptions>();
+  program
+    .command('init')
+    .description('make the directory of a new stack')
+    .option('--safekeepers <count>', 'number of safekeepers, 1 to 9', (text) => Number.parseInt(text, 10))
+    .option(
+      '--remote-storage <url>',
+      'object store: file:///dir or s3://bucket/prefix?endpoint=URL; default: a local directory',
+    )
+    .option('--initdb-image <path>', 'tar that new tenants begin from; default: the one made by the set-up')
+    .action(async (given: InitOptions) => {
+      const repo = openRepo(options());
+      const made = await initRepo(repo, given);
+      say(
+        made ? `made a stack in ${repo.path}; start it with "neon start"` : `there is a stack in ${repo.path} already`,
+      );
+    });
+  program
+    .command('start')
+    .description('start the storage services in the background')
+    .action(() => startDaemon(openRepo(options())));
+  program
+    .command('stop')
+    .description('stop all computes and services')
+    .action(() => stopDaemon(openRepo(options())));
+  program
+    .command('status')
+    .description('services, ports, computes')
+    .action(() => showStatus(openRepo(options()), options().json ?? false));
+  program
+    .command('up')
+    .description(
+      'in the foreground: make what is missing, start everything with a compute on branch main, print its URL',
+    )
+    .option('--port <port>', 'port of Postgres', (text) => Number.parseInt(text, 10))
+    .action(async (given: { port?: number }) => {
+      const repo = openRepo(options());
+      await initRepo(repo, {});
+      await runUp(repo, given.port ?? 0);
+    });
+}

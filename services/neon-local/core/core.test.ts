@@ -1,0 +1,83 @@
+import { strict as assert } from 'node:assert';
+import { lsn } from '#shared/core/lsn.js';
+import { parseTenantId, parseTimelineId } from '#shared/core/ids.js';
+import {
+  addBranch,
+  addCompute,
+  addTenant,
+  branchTree,
+  checkName,
+  EMPTY_CATALOG,
+  findCompute,
+  resolveTenant,
+} from './catalog.js';
+import type { BranchEntry } from './catalog.js';
+import { afterDeath, HEALTHY_AFTER_MS, NEVER_DIED, RESTART_DELAY_MS_MAX } from './restart-policy.js';
+import { planServices, serviceFlags } from './stack.js';
+
+const tenant = parseTenantId('a'.repeat(32));
+
+function branch(name: string, parentName: string | null): BranchEntry {
+  const timelineId = parseTimelineId('b'.repeat(32));
+  return { name, tenantId: tenant, timelineId, parentName, parentLsn: lsn(0), createdAtMs: 0 };
+}
+
+describe('catalog', () => {
+  it('makes the first tenant the default', () => {
+    assert.throws(() => resolveTenant(EMPTY_CATALOG, ''), /neon tenant create/);
+    const catalog = addTenant(EMPTY_CATALOG, tenant, false);
+    assert.equal(resolveTenant(catalog, ''), tenant);
+    assert.throws(() => resolveTenant(catalog, 'c'.repeat(32)), /does not exist/);
+  });
+
+  it('lists parents before children', () => {
+    let catalog = addTenant(EMPTY_CATALOG, tenant, true);
+    for (const [name, parent] of [
+      ['main', null],
+      ['a', 'main'],
+      ['b', 'main'],
+      ['a1', 'a'],
+    ] as const) {
+      catalog = addBranch(catalog, branch(name, parent));
+    }
+    const tree = branchTree(catalog, tenant).map(({ branch: { name }, depth }) => `${depth}${name}`);
+    assert.deepEqual(tree, ['0main', '1a', '2a1', '1b']);
+    assert.throws(() => addBranch(catalog, branch('a', 'main')), /exists already/);
+  });
+
+  it('refuses computes on unknown branches and names that are no names', () => {
+    const catalog = addBranch(addTenant(EMPTY_CATALOG, tenant, true), branch('main', null));
+    const compute = { name: 'main', tenantId: tenant, branchName: 'main', pgPort: 0, pgPortFixed: false, settings: {} };
+    assert.equal(findCompute(addCompute(catalog, compute), 'main').branchName, 'main');
+    assert.throws(() => addCompute(catalog, { ...compute, branchName: 'none' }), /has no branch "none" .*main/);
+    for (const bad of ['', '-a', 'a b', 'a//b', '../x', 'x'.repeat(64)]) assert.throws(() => checkName('branch', bad));
+  });
+});
+
+describe('restart policy', () => {
+  it('starts at once after the first death, then waits longer and longer up to a bound', () => {
+    let state = NEVER_DIED;
+    const delays = [];
+    for (let death = 0; death < 12; death++) {
+      const next = afterDeath(state, 10);
+      state = next.state;
+      delays.push(next.delayMs);
+    }
+    assert.deepEqual(delays.slice(0, 4), [0, 100, 200, 400]);
+    assert.equal(delays.at(-1), RESTART_DELAY_MS_MAX);
+    assert.equal(afterDeath(state, HEALTHY_AFTER_MS).delayMs, 0);
+  });
+});
+
+describe('stack', () => {
+  it('gives every service its own ports and the broker to all others', () => {
+    const config = { version: 1 as const, safekeeperCount: 3, remoteStorage: 'file:///x', initdbImage: '/i.tar' };
+    const services = planServices(config);
+    const ports = services.flatMap((service) => Object.values(service.defaultPorts));
+    assert.equal(new Set(ports).size, ports.length);
+    for (const spec of services.slice(1)) {
+      const flags = serviceFlags({ spec, ports: spec.defaultPorts, brokerAddr: 'b:1', dataDir: '/d', config });
+      assert.equal(flags[flags.indexOf('--broker-endpoint') + 1], 'b:1');
+    }
+  });
+});

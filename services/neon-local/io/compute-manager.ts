@@ -1,0 +1,193 @@
+/** Computes of a stack: each is a compute_ctl child with a throw-away directory. Operations on one compute run one after the other. */
+import { randomUUID } from 'node:crypto';
+import { chmod } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ComputeServiceClient, TerminateMode } from '#gen/neon/compute/v1/compute.js';
+import { errorText, StorageError } from '#shared/core/errors.js';
+import { INVALID_LSN, lsnFromWire } from '#shared/core/lsn.js';
+import type { Lsn } from '#shared/core/lsn.js';
+import { ensureDir, removeDurable, writeFileDurable } from '#shared/io/files.js';
+import { callUnary, createClient } from '#shared/rpc/client.js';
+import type { Logger } from '#shared/runtime/log.js';
+import type { ComputeEntry } from '../core/catalog.js';
+import { buildComputeSpec } from '../core/compute-spec.js';
+import { choosePort } from './ports.js';
+import { programPath } from './storage-stack.js';
+import type { StorageStack } from './storage-stack.js';
+import { SupervisedProcess } from './supervised-process.js';
+import type { ProcessState } from './supervised-process.js';
+
+export const DEFAULT_PG_PORT = 55432;
+export const START_TIMEOUT_MS = 90_000;
+const STOP_GRACE_MS = 40_000;
+const TERMINATE_DEADLINE_MS = 30_000;
+/** compute_ctl ends with this code when a newer compute took the timeline over: starting again would only fight it. */
+const EXIT_FENCED = 3;
+
+export interface ComputeRuntime {
+  readonly state: ProcessState;
+  readonly pid: number;
+  readonly error: string;
+  readonly logPath: string;
+  readonly grpcAddr: string;
+}
+
+const NOT_RUNNING: ComputeRuntime = { state: 'stopped', pid: 0, error: '', logPath: '', grpcAddr: '' };
+
+export interface ComputeManagerOptions {
+  readonly baseDir: string;
+  readonly pgBin: string;
+  readonly stack: StorageStack;
+  readonly taken: Set<number>;
+  readonly log: Logger;
+  readonly logPath: (name: string) => string;
+}
+
+export class ComputeManager {
+  private readonly options: ComputeManagerOptions;
+  private readonly processes = new Map<string, SupervisedProcess>();
+  private readonly queues = new Map<string, Promise<unknown>>();
+
+  constructor(options: ComputeManagerOptions) {
+    this.options = options;
+  }
+
+  /** One operation at a time for each compute. */
+  private serial<T>(name: string, act: () => Promise<T>): Promise<T> {
+    const before = this.queues.get(name) ?? Promise.resolve();
+    const run = before.then(act, act);
+    this.queues.set(
+      name,
+      run.catch(() => undefined),
+    );
+    return run;
+  }
+
+  runtime(name: string): ComputeRuntime {
+    const process = this.processes.get(name);
+    if (process === undefined) return NOT_RUNNING;
+    const logPath = this.options.logPath(`compute-${name}`);
+    return {
+      state: process.state,
+      pid: process.pid,
+      error: process.lastError,
+      logPath,
+      grpcAddr: process.ready?.grpc ?? '',
+    };
+  }
+
+  private async choosePgPort(entry: ComputeEntry): Promise<number> {
+    const { taken } = this.options;
+    taken.delete(entry.pgPort);
+    if (!entry.pgPortFixed) return choosePort([entry.pgPort, DEFAULT_PG_PORT], taken);
+    const port = await choosePort([entry.pgPort], taken);
+    if (port !== entry.pgPort) {
+      taken.delete(port);
+      throw new StorageError(
+        'precondition',
+        `port ${entry.pgPort} of compute "${entry.name}" is taken by another program`,
+      );
+    }
+    return port;
+  }
+
+  /** Starts a compute on a timeline and waits until it answers queries; one that runs already is left alone. Returns its port. */
+  start(entry: ComputeEntry, timelineId: string, timeoutMs: number): Promise<number> {
+    return this.serial(entry.name, async () => {
+      const old = this.processes.get(entry.name);
+      if (old?.state === 'running') return entry.pgPort;
+      if (old !== undefined) await old.stop(STOP_GRACE_MS);
+      const pgPort = await this.choosePgPort(entry);
+      const dir = join(this.options.baseDir, entry.name);
+      await removeDurable(dir);
+      await ensureDir(dir);
+      // Postgres may run as another user than we: it must be able to pass through.
+      await chmod(dir, 0o711);
+      const specPath = join(dir, 'spec.json');
+      await writeFileDurable(specPath, Buffer.from(JSON.stringify(this.spec(entry, timelineId, pgPort), null, 2)));
+      const process = this.makeProcess(entry.name, dir, specPath, pgPort, timeoutMs);
+      this.processes.set(entry.name, process);
+      await process.start();
+      return pgPort;
+    });
+  }
+
+  private spec(entry: ComputeEntry, timelineId: string, pgPort: number): Record<string, unknown> {
+    const { stack } = this.options;
+    return buildComputeSpec({
+      name: entry.name,
+      tenantId: entry.tenantId,
+      timelineId,
+      pgPort,
+      pageserverPgAddr: stack.addr('pageserver', 'pg'),
+      pageserverGrpcAddr: stack.addr('pageserver', 'grpc'),
+      safekeeperAddrs: stack.safekeeperAddrs(),
+      settings: entry.settings,
+      operationUuid: randomUUID(),
+    });
+  }
+
+  private makeProcess(
+    name: string,
+    dir: string,
+    specPath: string,
+    pgPort: number,
+    timeoutMs: number,
+  ): SupervisedProcess {
+    const { log, logPath, pgBin } = this.options;
+    return new SupervisedProcess({
+      name: `compute-${name}`,
+      script: programPath('compute-ctl'),
+      args: () => [
+        ...['--pgdata', join(dir, 'pgdata'), '--connstr', computeUrl(pgPort), '--spec-path', specPath],
+        ...['--pgbin', join(pgBin, 'postgres'), '--compute-id', name],
+        ...['--listen-grpc', '127.0.0.1:0', '--listen-http', '127.0.0.1:0'],
+      ],
+      logPath: logPath(`compute-${name}`),
+      log,
+      readyTimeoutMs: timeoutMs,
+      restartAfter: (exitCode, wasReady) => wasReady && exitCode !== EXIT_FENCED && exitCode !== 0,
+    });
+  }
+
+  /** Stops a compute and throws its directory away. Returns where committed WAL ends; INVALID_LSN when that is not known. */
+  stop(name: string, immediate: boolean): Promise<Lsn> {
+    return this.serial(name, async () => {
+      const process = this.processes.get(name);
+      if (process === undefined) return INVALID_LSN;
+      const flushLsn = immediate ? INVALID_LSN : await this.terminate(name, process);
+      await process.stop(STOP_GRACE_MS, immediate ? 'SIGKILL' : 'SIGTERM');
+      this.processes.delete(name);
+      await removeDurable(join(this.options.baseDir, name));
+      return flushLsn;
+    });
+  }
+
+  private async terminate(name: string, process: SupervisedProcess): Promise<Lsn> {
+    const addr = process.ready?.grpc;
+    if (process.state !== 'running' || addr === undefined) return INVALID_LSN;
+    const client = createClient(ComputeServiceClient, addr);
+    try {
+      const request = { mode: TerminateMode.IMMEDIATE };
+      const response = await callUnary(client, client.terminate, request, { deadlineMs: TERMINATE_DEADLINE_MS });
+      return lsnFromWire(response.flushLsn);
+    } catch (error) {
+      this.options.log.warn(
+        { compute: name, reason: errorText(error) },
+        'compute did not terminate by request, stopping it by signal',
+      );
+      return INVALID_LSN;
+    } finally {
+      client.close();
+    }
+  }
+
+  async stopAll(): Promise<void> {
+    await Promise.all([...this.processes.keys()].map((name) => this.stop(name, false)));
+  }
+}
+
+/** Connection URL of a compute. */
+export function computeUrl(pgPort: number): string {
+  return `postgresql://cloud_admin@127.0.0.1:${pgPort}/postgres`;
+}

@@ -1,0 +1,40 @@
+/** The daemon of a stack: `neon start` runs it in the background. */
+import { parseConfig, commonOptions, option } from '#shared/runtime/config.js';
+import { createLogger } from '#shared/runtime/log.js';
+import { runMain } from '#shared/runtime/main.js';
+import { announceReady } from '#shared/runtime/ready.js';
+import { onShutdown } from '#shared/runtime/shutdown.js';
+import { initTracing } from '#shared/runtime/tracing.js';
+import { z } from 'zod';
+import { Daemon } from './io/daemon.js';
+import { RepoDir, repoDirPath } from './io/repo-dir.js';
+
+const STOP_LIMIT_MS = 120_000;
+const options = {
+  ...commonOptions,
+  repoDir: option('--repo-dir <path>', 'directory of the stack (default: .neon)', z.string().optional()),
+};
+
+await runMain(async (argv) => {
+  const app = { name: 'neon-local', description: 'Daemon of a local stack: supervises services and computes' };
+  const config = parseConfig(app, options, argv, process.env);
+  const log = createLogger({
+    service: app.name,
+    level: config.logLevel,
+    ...(config.logPretty ? { pretty: true } : {}),
+  });
+  const tracing = initTracing(app.name, process.env);
+  const repo = new RepoDir(repoDirPath(config.repoDir, process.env));
+  const stop = async () => {
+    await daemon.stop();
+    await tracing.close();
+  };
+  const daemon = await Daemon.start({
+    repo,
+    log,
+    env: process.env,
+    onShutdownRequest: () => shutdown.request('asked by a client'),
+  });
+  const shutdown = onShutdown(log, stop, STOP_LIMIT_MS);
+  announceReady({ service: app.name, grpc: daemon.grpcAddr });
+});
