@@ -1,0 +1,219 @@
+/**
+ * The data directory of a compute at an LSN, without the files of permanent relations: what an unmodified server needs to start
+ * there without recovery. pg_control comes second to last and WAL last, so a backup that was cut off cannot be started.
+ *
+ * WAL files are cut behind the last page in use: whoever unpacks makes them plan.segSize long. postgresql.conf is the compute's own.
+ */
+import type { Lsn } from '#shared/core/lsn.js';
+import type { CheckPoint } from '#shared/postgres/checkpoint.js';
+import { crc32c } from '#shared/postgres/crc32c.js';
+import { physicalSlotState } from '#shared/postgres/replication-slot.js';
+import {
+  clogPage,
+  multiMemberPage,
+  multiOffsetPage,
+  slruPageInSegment,
+  slruSegment,
+  slruSegmentName,
+} from '#shared/postgres/slru.js';
+import { twoPhaseFileName } from '#shared/postgres/twophase.js';
+import { XLOG_BLCKSZ } from '#shared/postgres/wal-layout.js';
+import type { SegmentFile } from '#shared/postgres/wal-synthesis.js';
+import {
+  BLOCK_BYTES,
+  type DatabaseTag,
+  DEFAULT_TABLESPACE,
+  FORK_INIT,
+  GLOBAL_TABLESPACE,
+  SLRU_CLOG,
+  SLRU_DIRECTORIES,
+  SLRU_KINDS,
+  SLRU_MULTIXACT_MEMBERS,
+  SLRU_MULTIXACT_OFFSETS,
+  type SlruKind,
+} from '../keyspace.js';
+import type { Database, SizedRelation, TimelineView } from '../view/timeline-view.js';
+import { type BaseBackupOptions, type BaseBackupPlan, planBaseBackup } from './plan.js';
+import { directoryEntry, FILE_MODE, fileEntry, type TarEntry } from './tar-entry.js';
+
+/** The slot by which the compute's WAL sender keeps WAL until the proposer has it. */
+export const WALPROPOSER_SLOT = 'walproposer';
+
+const DIRECTORIES = [
+  'global',
+  'pg_wal',
+  'pg_wal/archive_status',
+  'pg_commit_ts',
+  'pg_dynshmem',
+  'pg_notify',
+  'pg_serial',
+  'pg_snapshots',
+  'pg_subtrans',
+  'pg_twophase',
+  'pg_multixact',
+  'pg_multixact/members',
+  'pg_multixact/offsets',
+  'base',
+  'pg_replslot',
+  'pg_tblspc',
+  'pg_stat',
+  'pg_stat_tmp',
+  'pg_xact',
+  'pg_logical',
+  'pg_logical/snapshots',
+  'pg_logical/mappings',
+];
+
+const HBA = [
+  '# A skeleton: local connections only. The compute writes its own.',
+  'local all all trust',
+  'host all all 127.0.0.1/32 trust',
+  'host all all ::1/128 trust',
+  'local replication all trust',
+  'host replication all 127.0.0.1/32 trust',
+  'host replication all ::1/128 trust',
+  '',
+].join('\n');
+
+const ZEROS = new Uint8Array(64 * 1024);
+
+/** `plan`: from planBaseBackup with the same view and options, when the caller needs it as well. */
+export async function* baseBackup(
+  view: TimelineView,
+  options: BaseBackupOptions,
+  plan?: BaseBackupPlan,
+): AsyncGenerator<TarEntry> {
+  const made = plan ?? (await planBaseBackup(view, options));
+  const { lsn } = made;
+  for (const path of DIRECTORIES) yield directoryEntry(path);
+  yield fileEntry('PG_VERSION', text(`${made.pgMajor}\n`));
+  yield fileEntry('pg_hba.conf', text(HBA));
+  yield fileEntry('pg_ident.conf');
+  yield fileEntry('postgresql.auto.conf');
+  for (const kind of SLRU_KINDS) yield* slruFiles(view, kind, made.checkPoint, lsn);
+  yield* databaseFiles(await view.databases(lsn), made);
+  for (const fork of await view.initForks(lsn)) yield* unloggedFiles(view, fork, made);
+  for (const { xid, state } of await view.preparedTransactions(lsn)) {
+    yield fileEntry(`pg_twophase/${twoPhaseFileName(xid)}`, state, crcOf(state));
+  }
+  if (!made.replica) {
+    yield directoryEntry(`pg_replslot/${WALPROPOSER_SLOT}`);
+    const state = physicalSlotState({ name: WALPROPOSER_SLOT, restartLsn: lsn });
+    yield fileEntry(`pg_replslot/${WALPROPOSER_SLOT}/state`, state);
+  }
+  yield fileEntry('global/pg_control', made.controlFile);
+  for (const segment of made.segments) yield segmentEntry(segment);
+}
+
+/** All segments, with the page that the server reads first at start in any case. */
+async function* slruFiles(
+  view: TimelineView,
+  kind: SlruKind,
+  checkPoint: CheckPoint,
+  lsn: Lsn,
+): AsyncGenerator<TarEntry> {
+  const needed = pageOfNext(kind, checkPoint);
+  const segments = await view.slruSegments(kind, lsn);
+  const neededSegment = slruSegment(needed);
+  if (!segments.some(({ segno }) => segno === neededSegment)) segments.push({ segno: neededSegment, pages: 0 });
+  for (const { segno } of segments) {
+    const bytes = (await view.slruSegment(kind, segno, lsn)) ?? new Uint8Array(0);
+    const wanted = segno === neededSegment ? (slruPageInSegment(needed) + 1) * BLOCK_BYTES : 0;
+    const missing = new Uint8Array(Math.max(0, wanted - bytes.length));
+    yield fileEntry(`${SLRU_DIRECTORIES[kind]}/${slruSegmentName(segno)}`, bytes, missing);
+  }
+}
+
+function pageOfNext(kind: SlruKind, checkPoint: CheckPoint): number {
+  switch (kind) {
+    case SLRU_CLOG:
+      return clogPage(Number(BigInt.asUintN(32, checkPoint.nextXid)));
+    case SLRU_MULTIXACT_OFFSETS:
+      return multiOffsetPage(checkPoint.nextMulti);
+    case SLRU_MULTIXACT_MEMBERS:
+      return multiMemberPage(checkPoint.nextMultiOffset);
+  }
+}
+
+function* databaseFiles(databases: readonly Database[], plan: BaseBackupPlan): Generator<TarEntry> {
+  const tablespaces = new Set(databases.map(({ spc }) => spc).filter(isUserTablespace));
+  for (const spc of tablespaces) {
+    yield directoryEntry(`pg_tblspc/${spc}`);
+    yield directoryEntry(tablespaceDirectory(spc, plan));
+  }
+  for (const database of databases) {
+    const directory = databaseDirectory(database, plan);
+    if (database.spc !== GLOBAL_TABLESPACE) {
+      yield directoryEntry(directory);
+      yield fileEntry(`${directory}/PG_VERSION`, text(`${plan.pgMajor}\n`));
+    }
+    if (database.relationMap !== null) yield fileEntry(`${directory}/pg_filenode.map`, database.relationMap);
+  }
+}
+
+/** The server makes the main fork anew from the init fork when it recovers; here it does not recover. */
+async function* unloggedFiles(view: TimelineView, fork: SizedRelation, plan: BaseBackupPlan): AsyncGenerator<TarEntry> {
+  const main = `${databaseDirectory(fork, plan)}/${fork.rel}`;
+  for (const path of [`${main}_init`, main]) {
+    yield {
+      path,
+      mode: FILE_MODE,
+      type: 'file',
+      sizeBytes: fork.sizeBlocks * BLOCK_BYTES,
+      pieces: view.relationPages({ ...fork, fork: FORK_INIT }, plan.lsn),
+    };
+  }
+}
+
+/** Whole WAL pages up to the last piece. */
+function segmentEntry(segment: SegmentFile): TarEntry {
+  const last = segment.pieces.at(-1);
+  const used = last === undefined ? 0 : last.offset + last.bytes.length;
+  const sizeBytes = Math.ceil(used / XLOG_BLCKSZ) * XLOG_BLCKSZ;
+  return {
+    path: `pg_wal/${segment.name}`,
+    mode: FILE_MODE,
+    type: 'file',
+    sizeBytes,
+    pieces: filled(segment, sizeBytes),
+  };
+}
+
+function* filled(segment: SegmentFile, sizeBytes: number): Generator<Uint8Array> {
+  let at = 0;
+  for (const piece of segment.pieces) {
+    yield* zeros(piece.offset - at);
+    yield piece.bytes;
+    at = piece.offset + piece.bytes.length;
+  }
+  yield* zeros(sizeBytes - at);
+}
+
+function* zeros(count: number): Generator<Uint8Array> {
+  for (let left = count; left > 0; left -= ZEROS.length) yield ZEROS.subarray(0, Math.min(left, ZEROS.length));
+}
+
+function isUserTablespace(spc: number): boolean {
+  return spc !== DEFAULT_TABLESPACE && spc !== GLOBAL_TABLESPACE;
+}
+
+function databaseDirectory(tag: DatabaseTag, plan: BaseBackupPlan): string {
+  if (tag.spc === GLOBAL_TABLESPACE) return 'global';
+  if (tag.spc === DEFAULT_TABLESPACE) return `base/${tag.db}`;
+  return `${tablespaceDirectory(tag.spc, plan)}/${tag.db}`;
+}
+
+/** Tablespaces become plain directories: links of the server that made them lead nowhere here. */
+function tablespaceDirectory(spc: number, plan: BaseBackupPlan): string {
+  return `pg_tblspc/${spc}/PG_${plan.pgMajor}_${plan.catalogVersion}`;
+}
+
+function crcOf(bytes: Uint8Array): Uint8Array {
+  const out = new Uint8Array(4);
+  new DataView(out.buffer).setUint32(0, crc32c(bytes), true);
+  return out;
+}
+
+function text(value: string): Uint8Array {
+  return Buffer.from(value, 'utf8');
+}
