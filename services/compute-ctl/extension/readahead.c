@@ -15,6 +15,7 @@
 #define STREAMS 8
 #define WINDOW_INITIAL 4
 #define SEQUENTIAL_AFTER 2
+#define SCAN_PATIENCE 1000
 
 typedef struct Stream
 {
@@ -29,6 +30,15 @@ typedef struct Stream
 
 static Stream streams[STREAMS];
 static uint32 stream_clock;
+
+/* How readily a stream is given up. A scan survives a good number of scattered reads, such as those of a join's inner side. */
+static uint32
+staleness(const Stream *stream)
+{
+	uint32		age = stream_clock - stream->last_used;
+
+	return stream->run < SEQUENTIAL_AFTER ? age + SCAN_PATIENCE : age;
+}
 
 static Stream *
 find_stream(RelFileNode node, ForkNumber fork, BlockNumber block)
@@ -46,7 +56,7 @@ find_stream(RelFileNode node, ForkNumber fork, BlockNumber block)
 			stream->last_used = stream_clock;
 			return stream;
 		}
-		if (stream_clock - stream->last_used > stream_clock - oldest->last_used)
+		if (staleness(stream) > staleness(oldest))
 			oldest = stream;
 	}
 	*oldest = (Stream) {

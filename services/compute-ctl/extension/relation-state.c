@@ -233,6 +233,20 @@ relation_state_created(RelFileNode node, ForkNumber fork, XLogRecPtr lsn)
 	LWLockRelease(lock_of(set));
 }
 
+/* Redo makes a file for every fork it touches; whether it had been there before is not said. */
+void
+relation_state_found_in_redo(RelFileNode node, ForkNumber fork)
+{
+	uint32		set = set_of(node);
+	RelationEntry *entry;
+
+	LWLockAcquire(lock_of(set), LW_EXCLUSIVE);
+	entry = find_entry(set, node);
+	if (entry != NULL && entry->state[fork] == FORK_ABSENT)
+		entry->state[fork] = FORK_UNKNOWN;
+	LWLockRelease(lock_of(set));
+}
+
 void
 relation_state_extended(RelFileNode node, ForkNumber fork, BlockNumber blocks)
 {

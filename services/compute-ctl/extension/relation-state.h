@@ -44,6 +44,7 @@ extern bool relation_state_learn(SMgrRelation reln, ForkNumber fork, ForkState s
 
 /* The events this compute causes. None raises an error or allocates memory. `lsn`: a position not before the event's record. */
 extern void relation_state_created(RelFileNode node, ForkNumber fork, XLogRecPtr lsn);
+extern void relation_state_found_in_redo(RelFileNode node, ForkNumber fork);
 extern void relation_state_extended(RelFileNode node, ForkNumber fork, BlockNumber blocks);
 extern void relation_state_truncated(RelFileNode node, ForkNumber fork, BlockNumber blocks, XLogRecPtr lsn);
 extern void relation_state_unlinked(RelFileNode node, ForkNumber fork, XLogRecPtr lsn);

@@ -118,10 +118,15 @@ check_number_is_free(SMgrRelation reln, ForkNumber fork)
 static void
 neon_create(SMgrRelation reln, ForkNumber fork, bool is_redo)
 {
-	if (is_md_only(reln, fork) || is_redo)
+	if (is_md_only(reln, fork))
 	{
-		/* In redo this is called for any relation touched, old or new: what it is will be found out. */
 		md.create(reln, fork, is_redo);
+		return;
+	}
+	if (is_redo)
+	{
+		md.create(reln, fork, is_redo);
+		relation_state_found_in_redo(reln->smgr_rnode.node, fork);
 		return;
 	}
 	if (fork == MAIN_FORKNUM)
