@@ -1,0 +1,171 @@
+/**
+ * The way of frozen in-memory layers into the object store, oldest first, one at a time:
+ *   local L0 file (durable) → readers use it, memory is given back → upload of the file → upload of the index.
+ * A step that fails is tried again with growing pauses; ingest is held back when too many layers wait.
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import { StorageError, errorText } from '#shared/core/errors.js';
+import { lsn, lsnToHex } from '#shared/core/lsn.js';
+import type { Lsn } from '#shared/core/lsn.js';
+import { MAX_KEY, MIN_KEY } from '../core/storage/layer-name.js';
+import type { MemoryLayer } from '../core/storage/memory-layer.js';
+import type { IndexPublisher } from './index-publisher.js';
+import { LayerFile } from './layer-file.js';
+import { LayerWriter } from './layer-writer.js';
+import type { LayerTarget, WrittenLayer } from './layer-writer.js';
+import type { StorageEnv } from './storage-env.js';
+
+export interface FlushTarget {
+  readonly env: StorageEnv;
+  readonly publisher: IndexPublisher;
+  /** Owner, directory and generation of new files. */
+  fileTarget(kind: 'delta' | 'image', range: { lsnStart: Lsn; lsnEnd: Lsn }): Promise<LayerTarget>;
+  layerFile(written: WrittenLayer): LayerFile;
+  /** In one step: readers see the file (if there is one) instead of the in-memory layer. */
+  replaceMemory(layer: MemoryLayer, file: LayerFile | null): void;
+  /** The index in the object store covers this LSN now. */
+  published(remoteConsistentLsn: Lsn): void;
+}
+
+interface FlushJob {
+  readonly layer: MemoryLayer;
+  /** Undefined: not written yet; null: the layer had no versions. */
+  file: LayerFile | null | undefined;
+}
+
+interface Waiter {
+  /** Fulfilled when this LSN is published; MAX = only waits for room. */
+  readonly lsn: Lsn | null;
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** Writes a layer's versions sorted; null when it has none. In an image only the newest version of a key is kept. */
+export async function writeMemoryLayer(layer: MemoryLayer, target: LayerTarget): Promise<WrittenLayer | null> {
+  const writer = new LayerWriter(target);
+  await writer.open();
+  try {
+    const history: number[] = [];
+    for (const key of layer.sortedKeys()) {
+      layer.history(key, history);
+      for (const position of target.kind === 'image' ? history.slice(-1) : history) {
+        const { kind, value } = { kind: layer.kindAt(position), value: layer.valueAt(position) };
+        if (writer.add(key, layer.lsnAt(position), kind, value)) await writer.drain();
+      }
+    }
+    return await writer.finish({ keyStart: MIN_KEY, keyEnd: MAX_KEY });
+  } catch (error) {
+    await writer.abort();
+    throw error;
+  }
+}
+
+export class FlushQueue {
+  failureCount = 0;
+  private readonly target: FlushTarget;
+  private readonly jobs: FlushJob[] = [];
+  private readonly waiters = new Set<Waiter>();
+  private readonly stopping = new AbortController();
+  private running: Promise<void> | null = null;
+
+  constructor(target: FlushTarget) {
+    this.target = target;
+  }
+
+  get length(): number {
+    return this.jobs.length;
+  }
+
+  add(layer: MemoryLayer): void {
+    this.jobs.push({ layer, file: undefined });
+    this.running ??= this.run().finally(() => (this.running = null));
+  }
+
+  waitForRoom(): Promise<void> {
+    return this.jobs.length < this.target.env.limits.frozenLayersMax ? Promise.resolve() : this.wait(null);
+  }
+
+  /** Until the index covers `lsn`. Rejects with what the first failing step threw, though the queue goes on trying. */
+  waitPublished(lsn: Lsn): Promise<void> {
+    return this.target.publisher.published.diskConsistentLsn >= lsn ? Promise.resolve() : this.wait(lsn);
+  }
+
+  private wait(lsn: Lsn | null): Promise<void> {
+    if (this.stopping.signal.aborted) return Promise.reject(stopped());
+    return new Promise((resolve, reject) => this.waiters.add({ lsn, resolve, reject }));
+  }
+
+  private settle(): void {
+    const covered = this.target.publisher.published.diskConsistentLsn;
+    const room = this.jobs.length < this.target.env.limits.frozenLayersMax;
+    for (const waiter of this.waiters) {
+      if (waiter.lsn === null ? !room : waiter.lsn > covered) continue;
+      this.waiters.delete(waiter);
+      waiter.resolve();
+    }
+  }
+
+  private async run(): Promise<void> {
+    const { limits, log } = this.target.env;
+    let pauseMs = limits.retryMinMs;
+    while (!this.stopping.signal.aborted) {
+      const job = this.jobs[0];
+      if (job === undefined) return;
+      try {
+        await this.flush(job);
+        this.jobs.shift();
+        pauseMs = limits.retryMinMs;
+        this.settle();
+      } catch (error) {
+        if (this.stopping.signal.aborted) return;
+        this.failureCount++;
+        log.warn({ error: errorText(error), lsn: lsnToHex(job.layer.lsnEnd), pauseMs }, 'flush failed, will try again');
+        this.rejectPublished(error);
+        await delay(pauseMs, undefined, { signal: this.stopping.signal }).catch(() => undefined);
+        pauseMs = Math.min(limits.retryMaxMs, pauseMs * 2);
+      }
+    }
+  }
+
+  private rejectPublished(error: unknown): void {
+    for (const waiter of this.waiters) {
+      if (waiter.lsn === null) continue;
+      this.waiters.delete(waiter);
+      waiter.reject(error);
+    }
+  }
+
+  private async flush(job: FlushJob): Promise<void> {
+    const { layer } = job;
+    if (job.file === undefined) {
+      const written =
+        layer.versionCount === 0 ? null : await writeMemoryLayer(layer, await this.target.fileTarget('delta', layer));
+      job.file = written === null ? null : this.target.layerFile(written);
+      this.target.replaceMemory(layer, job.file);
+    }
+    const { file } = job;
+    const { signal } = this.stopping;
+    if (file !== null && !file.uploaded) {
+      await this.target.env.objectStore.putFile(file.objectKey, file.path, signal);
+      file.uploaded = true;
+    }
+    const diskConsistentLsn = lsn(layer.lsnEnd - 1);
+    await this.target.publisher.publish((index) => {
+      const layers = file === null ? index.layers : new Map(index.layers).set(file.name, file.metadata);
+      return { ...index, layers, diskConsistentLsn, prevRecordLsn: layer.prevRecordLsn };
+    }, signal);
+    this.target.published(diskConsistentLsn);
+  }
+
+  /** Stops after the step under way; what is in memory only stays unflushed (it is still in WAL). */
+  async stop(): Promise<void> {
+    this.stopping.abort();
+    for (const waiter of this.waiters) waiter.reject(stopped());
+    this.waiters.clear();
+    await this.running;
+  }
+}
+
+function stopped(): StorageError {
+  return new StorageError('cancelled', 'the timeline is stopping');
+}

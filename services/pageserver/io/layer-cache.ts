@@ -1,0 +1,200 @@
+/**
+ * Loads indexes and blocks of layer files and keeps them within a byte budget, over all timelines of the process. Downloads a layer
+ * whose local file is absent; every load and download is done once however many readers wait for it.
+ */
+import { createReadStream } from 'node:fs';
+import { rename, rm, stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { crc32 } from 'node:zlib';
+import { StorageError, wrapError } from '#shared/core/errors.js';
+import { ensureDir, fsyncDir } from '#shared/io/files.js';
+import type { ObjectStore } from '#shared/io/object-store.js';
+import { ByteLru } from '../core/storage/byte-lru.js';
+import type { LoadedBlocks } from '../core/storage/key-lookup.js';
+import { decodeBlock } from '../core/storage/layer-block.js';
+import type { DecodedBlock } from '../core/storage/layer-block.js';
+import {
+  decodeEnds,
+  LayerIndex,
+  LAYER_FOOTER_BYTES,
+  LAYER_HEADER_BYTES,
+  unpackPart,
+} from '../core/storage/layer-format.js';
+import { FilePool } from './file-pool.js';
+import type { CachedBlock, CachedIndex, LayerFile } from './layer-file.js';
+import { temporaryName } from './layer-writer.js';
+
+export class LayerCache implements LoadedBlocks<LayerFile> {
+  downloadCount = 0;
+  blockReadCount = 0;
+  private readonly objectStore: ObjectStore;
+  private readonly files: FilePool;
+  private readonly lru: ByteLru<CachedIndex | CachedBlock>;
+  /** Loads under way, by what is loaded. */
+  private readonly loading = new Map<string, Promise<unknown>>();
+
+  constructor(objectStore: ObjectStore, limits: { blockCacheBytes: number; openFilesMax: number }) {
+    this.objectStore = objectStore;
+    this.files = new FilePool(limits.openFilesMax);
+    this.lru = new ByteLru(limits.blockCacheBytes, (entry) => this.forget(entry));
+  }
+
+  get usedBytes(): number {
+    return this.lru.usedBytes;
+  }
+
+  index(layer: LayerFile): LayerIndex | undefined {
+    const entry = layer.cachedIndex;
+    if (entry === null) return undefined;
+    this.lru.touch(entry);
+    return entry.index;
+  }
+
+  block(layer: LayerFile, _index: LayerIndex, blockNumber: number): DecodedBlock | undefined {
+    const entry = layer.cachedBlocks.get(blockNumber);
+    if (entry === undefined) return undefined;
+    this.lru.touch(entry);
+    return entry.block;
+  }
+
+  /** Throws StorageError `corrupt` naming file and offset, `unavailable` when a download fails. */
+  loadIndex(layer: LayerFile): Promise<LayerIndex> {
+    return this.once(`${layer.path} index`, async () => {
+      const index = await this.healing(layer, () => this.readIndex(layer));
+      const entry: CachedIndex = { kind: 'index', layer, index, sizeBytes: index.sizeBytes, newer: null, older: null };
+      if (!layer.retired && layer.cachedIndex === null) {
+        layer.cachedIndex = entry;
+        this.lru.add(entry);
+      }
+      return index;
+    });
+  }
+
+  loadBlock(layer: LayerFile, index: LayerIndex, blockNumber: number): Promise<DecodedBlock> {
+    return this.once(`${layer.path} ${blockNumber}`, async () => {
+      const block = await this.healing(layer, () => this.readBlock(layer, index, blockNumber));
+      const { sizeBytes } = block;
+      const entry: CachedBlock = { kind: 'block', layer, blockNumber, block, sizeBytes, newer: null, older: null };
+      if (!layer.retired && !layer.cachedBlocks.has(blockNumber)) {
+        layer.cachedBlocks.set(blockNumber, entry);
+        this.lru.add(entry);
+      }
+      return block;
+    });
+  }
+
+  /** Reads a block past the cache: for long walks that would push everything else out. */
+  async readBlock(layer: LayerFile, index: LayerIndex, blockNumber: number): Promise<DecodedBlock> {
+    const place = index.place(blockNumber);
+    await this.fetch(layer);
+    const stored = await this.files.read(layer.path, place.offset, place.storedLength);
+    this.blockReadCount++;
+    try {
+      return decodeBlock(unpackPart(stored, place.rawLength, place.crc, 'block'), layer);
+    } catch (error) {
+      throw wrapError(`layer ${layer.path} at byte ${place.offset}`, error);
+    }
+  }
+
+  private async readIndex(layer: LayerFile): Promise<LayerIndex> {
+    await this.fetch(layer);
+    const fileBytes = layer.metadata.sizeBytes;
+    const footerAt = fileBytes - LAYER_FOOTER_BYTES;
+    const header = await this.files.read(layer.path, 0, LAYER_HEADER_BYTES);
+    const footer = await this.files.read(layer.path, footerAt, LAYER_FOOTER_BYTES);
+    try {
+      const summary = decodeEnds(header, footer, { owner: layer.owner, span: layer, fileBytes });
+      const tail = await this.files.read(layer.path, summary.indexOffset, footerAt - summary.indexOffset);
+      return new LayerIndex(tail, summary, layer);
+    } catch (error) {
+      throw wrapError(`layer ${layer.path} at byte ${footerAt}`, error);
+    }
+  }
+
+  /** A local file that turns out damaged is thrown away and fetched again, once, when the object store has it. */
+  private async healing<T>(layer: LayerFile, read: () => Promise<T>): Promise<T> {
+    try {
+      return await read();
+    } catch (error) {
+      const damaged = error instanceof StorageError && error.kind === 'corrupt';
+      if (!damaged || !layer.uploaded || layer.retired) throw error;
+      layer.refetching ??= this.discardLocal(layer);
+      await layer.refetching;
+      return read();
+    }
+  }
+
+  private async discardLocal(layer: LayerFile): Promise<void> {
+    this.files.drop(layer.path);
+    layer.resident = false;
+    await rm(layer.path, { force: true });
+  }
+
+  /** Makes the local file be there. */
+  async fetch(layer: LayerFile): Promise<void> {
+    if (layer.resident) return;
+    await this.once(`${layer.path} download`, () => this.download(layer));
+  }
+
+  private async download(layer: LayerFile): Promise<void> {
+    if (layer.resident) return;
+    const temporary = join(dirname(layer.path), temporaryName());
+    try {
+      await ensureDir(dirname(layer.path));
+      await this.objectStore.getToFile(layer.objectKey, temporary);
+      await checkFile(temporary, layer);
+      await rename(temporary, layer.path);
+      await fsyncDir(dirname(layer.path));
+    } catch (error) {
+      await rm(temporary, { force: true });
+      throw wrapError(`could not download layer ${layer.objectKey}`, error);
+    }
+    layer.resident = true;
+    this.downloadCount++;
+  }
+
+  private once<T>(what: string, act: () => Promise<T>): Promise<T> {
+    const running = this.loading.get(what) as Promise<T> | undefined;
+    if (running !== undefined) return running;
+    const started = act().finally(() => this.loading.delete(what));
+    this.loading.set(what, started);
+    return started;
+  }
+
+  private forget(entry: CachedIndex | CachedBlock): void {
+    if (entry.kind === 'index') entry.layer.cachedIndex = null;
+    else entry.layer.cachedBlocks.delete(entry.blockNumber);
+  }
+
+  /** Gives back all memory and the open file of a layer. The local file stays. */
+  release(layer: LayerFile): void {
+    if (layer.cachedIndex !== null) this.lru.remove(layer.cachedIndex);
+    layer.cachedIndex = null;
+    for (const entry of layer.cachedBlocks.values()) this.lru.remove(entry);
+    layer.cachedBlocks.clear();
+    this.files.drop(layer.path);
+  }
+
+  /** For a layer that no map has any more: readers that still have it plan anew. Removes the local file. */
+  async retire(layer: LayerFile): Promise<void> {
+    layer.retired = true;
+    layer.resident = false;
+    this.release(layer);
+    await rm(layer.path, { force: true });
+  }
+
+  async close(): Promise<void> {
+    await this.files.close();
+  }
+}
+
+/** Compares a downloaded file with what the index says of it. */
+async function checkFile(path: string, layer: LayerFile): Promise<void> {
+  const { size } = await stat(path);
+  if (size !== layer.metadata.sizeBytes) {
+    throw new StorageError('corrupt', `it has ${size} bytes, the index says ${layer.metadata.sizeBytes}`);
+  }
+  let crc = 0;
+  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 18 })) crc = crc32(chunk as Buffer, crc);
+  if (crc !== layer.metadata.crc) throw new StorageError('corrupt', 'its CRC is not that of the index');
+}

@@ -1,0 +1,392 @@
+/**
+ * One timeline of the page server: in-memory layers, layer files, index, and the reads over them (core/storage/store.ts says what a
+ * caller may expect).
+ *
+ * Invariants: every version at or below `diskConsistentLsn` is in a local layer file or in the object store, at or below
+ * `remoteConsistentLsn` in the object store and its index; both are record boundaries. Layers are frozen only by `advance` and
+ * `checkpoint`, at the last record, so that a layer file never ends inside a record. `memoryLayers` and `layers` are replaced in one
+ * step: a reader that takes both without waiting sees every version once.
+ */
+import { readdir, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { assert } from '#shared/core/assert.js';
+import { StorageError, wrapError } from '#shared/core/errors.js';
+import { formatTtid } from '#shared/core/ids.js';
+import type { TenantTimelineId } from '#shared/core/ids.js';
+import { formatLsn, lsn, lsnMin } from '#shared/core/lsn.js';
+import type { Lsn } from '#shared/core/lsn.js';
+import { ensureDir } from '#shared/io/files.js';
+import type { Key } from '../core/key.js';
+import { formatKey } from '../core/key.js';
+import type { IndexPart } from '../core/storage/index-part.js';
+import type { KeyLookup } from '../core/storage/key-lookup.js';
+import { LayerMap } from '../core/storage/layer-map.js';
+import { MemoryLayer } from '../core/storage/memory-layer.js';
+import type { PageEntry } from '../core/storage/page-cache.js';
+import { TimelinePages } from '../core/storage/page-cache.js';
+import type { AncestorPoint, ScanEntry, TimelineStore, ValueKind } from '../core/storage/store.js';
+import { FlushQueue, writeMemoryLayer } from './flush.js';
+import { IndexPublisher } from './index-publisher.js';
+import { LayerFile } from './layer-file.js';
+import type { LayerTarget, WrittenLayer } from './layer-writer.js';
+import { LsnWaiters } from './lsn-waiters.js';
+import { Reader } from './reader.js';
+import type { StorageEnv } from './storage-env.js';
+
+/** How long a read on a branch waits for its ancestor to have the branch LSN again after a restart. */
+const ANCESTOR_WAIT_MS = 60_000;
+const PAGE_BYTES = 8192;
+const ZERO_PAGE = new Uint8Array(PAGE_BYTES);
+
+export interface TimelineOptions {
+  readonly env: StorageEnv;
+  readonly generation: number;
+  /** The timeline that the index names as ancestor. */
+  readonly parent: Timeline | null;
+  readonly index: IndexPart;
+  /** The index is in the object store; false while a new root timeline is being imported. */
+  readonly isPublished: boolean;
+}
+
+export interface ImportResult {
+  readonly lsn: Lsn;
+  readonly prevRecordLsn: Lsn;
+  readonly systemId: bigint;
+  readonly segSize: number;
+  readonly pgMajor: number;
+}
+
+export function timelineDir(env: StorageEnv, ttid: TenantTimelineId): string {
+  return join(env.workDir, 'tenants', ttid.tenantId, 'timelines', ttid.timelineId);
+}
+
+export class Timeline implements TimelineStore {
+  readonly ttid: TenantTimelineId;
+  readonly ancestor: AncestorPoint | null;
+  readonly generation: number;
+  readonly parent: { readonly source: Timeline; readonly lsn: Lsn } | null;
+  pgMajor: number;
+  systemId: bigint;
+  segSize: number;
+  initdbLsn: Lsn;
+  minReadableLsn: Lsn;
+
+  lastRecordLsn: Lsn;
+  prevRecordLsn: Lsn;
+  diskConsistentLsn: Lsn;
+  remoteConsistentLsn: Lsn;
+  /** Open layer first, then frozen ones, newest first. */
+  memoryLayers: readonly MemoryLayer[];
+  layers: LayerMap<LayerFile> = new LayerMap<LayerFile>([]);
+  readonly pages: TimelinePages;
+
+  private readonly env: StorageEnv;
+  private readonly dir: string;
+  private readonly publisher: IndexPublisher;
+  private readonly flushQueue: FlushQueue;
+  private readonly waiters = new LsnWaiters();
+  private readonly reader: Reader;
+  private open: MemoryLayer;
+  private importing: boolean;
+  private closed = false;
+  private freezeWanted = false;
+  private freezeTimer: NodeJS.Timeout | null = null;
+
+  /** Use `createTimeline…` and `loadTimeline` of tenant-storage.ts. */
+  constructor(options: TimelineOptions) {
+    const { env, index, parent } = options;
+    assert((index.ancestor === null) === (parent === null), () => `${formatTtid(index.ttid)} and its ancestor`);
+    this.env = env;
+    this.ttid = index.ttid;
+    this.generation = options.generation;
+    this.pgMajor = index.pgMajor;
+    this.systemId = index.systemId;
+    this.segSize = index.segSize;
+    this.initdbLsn = index.initdbLsn;
+    this.minReadableLsn = index.minReadableLsn;
+    this.ancestor = index.ancestor;
+    this.parent = parent === null || index.ancestor === null ? null : { source: parent, lsn: index.ancestor.lsn };
+    this.lastRecordLsn = index.diskConsistentLsn;
+    this.prevRecordLsn = index.prevRecordLsn;
+    this.diskConsistentLsn = index.diskConsistentLsn;
+    this.remoteConsistentLsn = options.isPublished ? index.diskConsistentLsn : lsn(0);
+    this.importing = !options.isPublished;
+    this.dir = timelineDir(env, index.ttid);
+    this.pages = new TimelinePages(env.pages);
+    this.open = new MemoryLayer(this.importing ? lsn(0) : lsn(index.diskConsistentLsn + 1));
+    this.memoryLayers = [this.open];
+    this.publisher = new IndexPublisher(env.objectStore, index, options.generation);
+    this.reader = new Reader(env.layers, (source, at) => (source as Timeline).waitLsn(at, ANCESTOR_WAIT_MS));
+    this.flushQueue = new FlushQueue({
+      env,
+      publisher: this.publisher,
+      fileTarget: (kind, range) => this.fileTarget(kind, range),
+      layerFile: (written) => this.layerFile(written),
+      replaceMemory: (layer, file) => this.replaceMemory(layer, file),
+      published: (remoteConsistentLsn) => (this.remoteConsistentLsn = remoteConsistentLsn),
+    });
+  }
+
+  // ---- writing
+
+  put(key: Key, at: Lsn, kind: ValueKind, value: Uint8Array): void {
+    this.open.put(key, at, kind, value);
+  }
+
+  advance(lastRecordLsn: Lsn, prevRecordLsn: Lsn): void {
+    if (lastRecordLsn < this.lastRecordLsn || this.open.lsnLast > lastRecordLsn) {
+      const versions = formatLsn(this.open.lsnLast);
+      const text = `advance from ${formatLsn(this.lastRecordLsn)} to ${formatLsn(lastRecordLsn)}, versions to ${versions}`;
+      throw new StorageError('internal', text);
+    }
+    this.lastRecordLsn = lastRecordLsn;
+    this.prevRecordLsn = prevRecordLsn;
+    const { limits } = this.env;
+    if (
+      this.freezeWanted ||
+      this.open.sizeBytes >= limits.memoryLayerBytesMax ||
+      lastRecordLsn - this.open.lsnStart >= limits.checkpointDistanceBytes
+    ) {
+      this.freeze();
+    } else if (this.freezeTimer === null && !this.closed && lastRecordLsn >= this.open.lsnStart) {
+      this.freezeTimer = setTimeout(() => this.requestFreeze(), limits.checkpointTimeoutMs);
+      this.freezeTimer.unref();
+    }
+    this.waiters.reached(lastRecordLsn);
+  }
+
+  /** Takes back versions above `lastRecordLsn`: of a batch that could not be finished. The WAL behind them will come again. */
+  discardUnfinished(): void {
+    this.open.discardAbove(this.lastRecordLsn);
+  }
+
+  /** Freezes now, or at the next `advance` when versions of an unfinished batch are in. */
+  private requestFreeze(): void {
+    if (this.open.lsnLast <= this.lastRecordLsn) this.freeze();
+    else this.freezeWanted = true;
+  }
+
+  private freeze(): void {
+    if (this.importing || this.closed) return;
+    this.freezeWanted = false;
+    if (this.freezeTimer !== null) clearTimeout(this.freezeTimer);
+    this.freezeTimer = null;
+    if (this.lastRecordLsn < this.open.lsnStart) return;
+    const frozen = this.open;
+    frozen.freeze(lsn(this.lastRecordLsn + 1), this.prevRecordLsn);
+    this.open = new MemoryLayer(frozen.lsnEnd);
+    this.memoryLayers = [this.open, ...this.memoryLayers];
+    this.flushQueue.add(frozen);
+  }
+
+  waitForRoom(): Promise<void> {
+    return this.flushQueue.waitForRoom();
+  }
+
+  async checkpoint(): Promise<Lsn> {
+    if (this.closed) throw this.stopped();
+    if (this.importing) throw new StorageError('precondition', `${formatTtid(this.ttid)} is being imported`);
+    const target = this.lastRecordLsn;
+    if (target >= this.open.lsnStart) this.requestFreeze();
+    await this.flushQueue.waitPublished(target);
+    return this.remoteConsistentLsn;
+  }
+
+  private async fileTarget(kind: 'delta' | 'image', range: { lsnStart: Lsn; lsnEnd: Lsn }): Promise<LayerTarget> {
+    await ensureDir(this.dir);
+    const owner = { ttid: this.ttid, pgMajor: this.pgMajor };
+    return { dir: this.dir, owner, generation: this.generation, kind, ...pick(range) };
+  }
+
+  private layerFile(written: WrittenLayer): LayerFile {
+    const owner = { ttid: this.ttid, pgMajor: this.pgMajor };
+    const metadata = { sizeBytes: written.sizeBytes, crc: written.crc };
+    return new LayerFile({ name: written.name, dir: this.dir, owner, metadata, resident: true, uploaded: false });
+  }
+
+  private replaceMemory(layer: MemoryLayer, file: LayerFile | null): void {
+    if (file !== null) this.layers = this.layers.with({ add: [file] });
+    this.memoryLayers = this.memoryLayers.filter((candidate) => candidate !== layer);
+    this.diskConsistentLsn = lsn(layer.lsnEnd - 1);
+  }
+
+  /**
+   * Ends the import of a new root timeline: all values were put at `result.lsn`. Writes them as one image layer over all keys, uploads it
+   * and the first index; from then on the timeline exists.
+   */
+  async finishImport(result: ImportResult): Promise<void> {
+    if (!this.importing) throw new StorageError('precondition', `${formatTtid(this.ttid)} is no new timeline`);
+    if (this.open.lsnLast !== result.lsn) {
+      throw new StorageError('internal', `imported values are at ${formatLsn(this.open.lsnLast)}`);
+    }
+    const { pgMajor, systemId, segSize, prevRecordLsn } = result;
+    Object.assign(this, { pgMajor, systemId, segSize, initdbLsn: result.lsn, minReadableLsn: result.lsn });
+    const range = { lsnStart: result.lsn, lsnEnd: lsn(result.lsn + 1) };
+    const written = await writeMemoryLayer(this.open, await this.fileTarget('image', range));
+    assert(written !== null, () => 'an import without values');
+    const file = this.layerFile(written);
+    await this.env.objectStore.putFile(file.objectKey, file.path);
+    file.uploaded = true;
+    await this.publisher.publish((index) => ({
+      ...index,
+      ...{ pgMajor, systemId, segSize, prevRecordLsn },
+      initdbLsn: result.lsn,
+      minReadableLsn: result.lsn,
+      diskConsistentLsn: result.lsn,
+      layers: new Map([[file.name, file.metadata]]),
+    }));
+    this.layers = new LayerMap([file]);
+    this.open = new MemoryLayer(lsn(result.lsn + 1));
+    this.memoryLayers = [this.open];
+    this.importing = false;
+    this.lastRecordLsn = result.lsn;
+    this.prevRecordLsn = prevRecordLsn;
+    this.diskConsistentLsn = result.lsn;
+    this.remoteConsistentLsn = result.lsn;
+  }
+
+  // ---- reading
+
+  waitLsn(target: Lsn, timeoutMs: number, signal?: AbortSignal): Promise<void> {
+    if (target <= this.lastRecordLsn) return Promise.resolve();
+    if (this.closed) return Promise.reject(this.stopped());
+    const where = () => `timeline ${this.ttid.timelineId} is at ${formatLsn(this.lastRecordLsn)}`;
+    return this.waiters.wait(target, timeoutMs, signal, where);
+  }
+
+  async get(key: Key, at: Lsn): Promise<Uint8Array | null> {
+    const lookup = this.reader.tryLookup(this, key, at, null) ?? (await this.reader.lookup(this, key, at, null));
+    return metadataValue(key, lookup);
+  }
+
+  /** As `get`, without waiting: undefined when a file must be read. */
+  tryGet(key: Key, at: Lsn): Uint8Array | null | undefined {
+    const lookup = this.reader.tryLookup(this, key, at, null);
+    return lookup === undefined ? undefined : metadataValue(key, lookup);
+  }
+
+  scan(start: Key, end: Key, at: Lsn): Promise<ScanEntry[]> {
+    return this.reader.scan(this, start, end, at);
+  }
+
+  /** As `getPage`, without waiting: undefined when a file must be read or an ancestor waited for. */
+  tryGetPage(key: Key, at: Lsn): Uint8Array | null | undefined {
+    const cached = this.pages.find(key, at);
+    if (cached !== null && cached.upTo >= at) {
+      this.pages.hitCount++;
+      return cached.page;
+    }
+    const lookup = this.reader.tryLookup(this, key, at, cached);
+    return lookup === undefined ? undefined : this.materialise(key, at, lookup, cached);
+  }
+
+  async getPage(key: Key, at: Lsn): Promise<Uint8Array | null> {
+    const page = this.tryGetPage(key, at);
+    if (page !== undefined) return page;
+    const cached = this.pages.find(key, at);
+    return this.materialise(key, at, await this.reader.lookup(this, key, at, cached), cached);
+  }
+
+  private materialise(key: Key, at: Lsn, lookup: KeyLookup<LayerFile>, cached: PageEntry | null): Uint8Array | null {
+    if (lookup.absent) return null;
+    // Above the last record more versions may still come.
+    const upTo = lsnMin(at, this.lastRecordLsn);
+    if (cached !== null && lookup.records.length === 0 && lookup.newestLsn === cached.lsn) {
+      if (cached.upTo < upTo) cached.upTo = upTo;
+      this.pages.hitCount++;
+      return cached.page;
+    }
+    this.pages.missCount++;
+    const page = this.rebuild(key, at, lookup);
+    if (lookup.newestLsn <= upTo && !this.closed) this.pages.add(key, { lsn: lookup.newestLsn, upTo }, page);
+    return page;
+  }
+
+  private rebuild(key: Key, at: Lsn, lookup: KeyLookup<LayerFile>): Uint8Array {
+    const { base, records } = lookup;
+    try {
+      if (base !== null && base.length !== 0 && base.length !== PAGE_BYTES) {
+        throw new StorageError('corrupt', `its image has ${base.length} bytes`);
+      }
+      const image = base === null ? null : base.length === 0 ? ZERO_PAGE : base;
+      // A slice of its own: the image may be a part of a larger block.
+      if (records.length === 0) return image === null ? new Uint8Array(PAGE_BYTES) : image.slice();
+      return this.env.reconstructPage(image, records.toReversed());
+    } catch (error) {
+      throw wrapError(`page ${formatKey(key)} at ${formatLsn(at)} of ${formatTtid(this.ttid)}`, error);
+    }
+  }
+
+  // ---- life
+
+  get index(): IndexPart {
+    return this.publisher.published;
+  }
+
+  get isClosed(): boolean {
+    return this.closed;
+  }
+
+  /** Bytes in the open and frozen in-memory layers. */
+  get memoryBytes(): number {
+    return this.memoryLayers.reduce((sum, layer) => sum + layer.sizeBytes, 0);
+  }
+
+  /** Bytes of all layer files. */
+  get layerBytes(): number {
+    return this.layers.layers.reduce((sum, layer) => sum + layer.metadata.sizeBytes, 0);
+  }
+
+  get waitingReaders(): number {
+    return this.waiters.count;
+  }
+
+  /** Fits the local directory to the index: what the index does not know is removed, complete files are used as they are. */
+  async adoptLocalFiles(): Promise<void> {
+    const names = await readdir(this.dir).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return [];
+      throw error;
+    });
+    const { layers } = this.index;
+    const resident = new Set<string>();
+    for (const name of names) {
+      const known = layers.get(name);
+      const path = join(this.dir, name);
+      if (known !== undefined && (await stat(path)).size === known.sizeBytes) resident.add(name);
+      else await rm(path, { recursive: true, force: true });
+    }
+    const owner = { ttid: this.ttid, pgMajor: this.pgMajor };
+    this.layers = new LayerMap(
+      [...layers].map(
+        ([name, metadata]) =>
+          new LayerFile({ name, dir: this.dir, owner, metadata, resident: resident.has(name), uploaded: true }),
+      ),
+    );
+  }
+
+  private stopped(): StorageError {
+    return new StorageError('cancelled', `timeline ${formatTtid(this.ttid)} is stopping`);
+  }
+
+  /** Stops without flushing (call `checkpoint` first to flush). Waiting readers get `cancelled`. */
+  async close(): Promise<void> {
+    if (this.closed) return;
+    this.closed = true;
+    if (this.freezeTimer !== null) clearTimeout(this.freezeTimer);
+    this.waiters.failAll(this.stopped());
+    await this.flushQueue.stop();
+    this.pages.clear();
+    for (const layer of this.layers.layers) this.env.layers.release(layer);
+  }
+}
+
+function pick(range: { lsnStart: Lsn; lsnEnd: Lsn }): { lsnStart: Lsn; lsnEnd: Lsn } {
+  return { lsnStart: range.lsnStart, lsnEnd: range.lsnEnd };
+}
+
+function metadataValue(key: Key, lookup: KeyLookup<LayerFile>): Uint8Array | null {
+  if (lookup.records.length > 0) {
+    throw new StorageError('corrupt', `${formatKey(key)} at ${formatLsn(lookup.newestLsn)} is not a plain value`);
+  }
+  return lookup.absent || lookup.base === null ? null : lookup.base.slice();
+}
