@@ -57,6 +57,7 @@ initdb_image() {
   image=build/initdb-$PG_MAJOR.tar
   [ ! -s $image ] || return 0
   say "making the initdb image"
+  mkdir -p build
   work=$(mktemp -d "${TMPDIR:-/tmp}/neon-initdb.XXXXXX")
   trap 'rm -rf "$work"' EXIT
   if [ "$(id -u)" = 0 ]; then chown postgres "$work"; fi
@@ -72,5 +73,5 @@ debian_packages
 use_node
 npm_packages
 extension
-typescript
 initdb_image
+typescript

@@ -8,7 +8,7 @@ import { z } from 'zod';
 import { StorageError } from '#shared/core/errors.js';
 import { parseTtid } from '#shared/core/ids.js';
 import type { TenantTimelineId } from '#shared/core/ids.js';
-import { formatAddr, parseAddr } from '#shared/runtime/addr.js';
+import { formatAddr, parseAddr } from '#shared/core/addr.js';
 import { parseConnstr } from './connstr.js';
 
 const PAGESERVER_GRPC_PORT = 51051;

@@ -3,7 +3,7 @@ import net from 'node:net';
 import { errorText, StorageError } from '#shared/core/errors.js';
 import type { TenantTimelineId } from '#shared/core/ids.js';
 import { WireSession } from '#shared/postgres/wire/server-session.js';
-import { formatAddr, parseAddr } from '#shared/runtime/addr.js';
+import { formatAddr, parseAddr } from '#shared/core/addr.js';
 import type { Logger } from '#shared/runtime/log.js';
 import { VERSION } from '#shared/runtime/version.js';
 import { parseCommand } from './command.js';

@@ -3,7 +3,7 @@ import { Server, ServerCredentials } from '@grpc/grpc-js';
 import type { ServiceDefinition, UntypedServiceImplementation } from '@grpc/grpc-js';
 import { HealthImplementation } from 'grpc-health-check';
 import { StorageError } from '../core/errors.js';
-import { formatAddr, parseAddr } from '../runtime/addr.js';
+import { formatAddr, parseAddr } from '../core/addr.js';
 import type { Logger } from '../runtime/log.js';
 import { setRpcLogger } from './handlers.js';
 import { addReflection } from './reflection.js';

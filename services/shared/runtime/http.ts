@@ -3,7 +3,7 @@ import fastify from 'fastify';
 import type { FastifyInstance } from 'fastify';
 import { errorKind, errorText } from '../core/errors.js';
 import type { ErrorKind } from '../core/errors.js';
-import { formatAddr, parseAddr } from './addr.js';
+import { formatAddr, parseAddr } from '../core/addr.js';
 import type { Logger } from './log.js';
 import type { Metrics } from './metrics.js';
 

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { StorageError } from '../core/errors.js';
-import { formatAddr, parseAddr, reachableAddr } from './addr.js';
+import { formatAddr, parseAddr, reachableAddr } from '../core/addr.js';
 import { addrSchema, option, parseConfig } from './config.js';
 import { startHttp } from './http.js';
 import { silentLogger } from './log.js';

@@ -1,5 +1,5 @@
 /** host:port texts. */
-import { StorageError } from '../core/errors.js';
+import { StorageError } from './errors.js';
 
 export interface Addr {
   readonly host: string;
