@@ -197,6 +197,8 @@ async function rowLocks(cluster: TempCluster, scale: number): Promise<void> {
       await b.query(round % 2 ? 'commit' : 'rollback');
       await c.query(`update l set v = v + 1 where id in (${id}, ${id + 1})`);
       await a.query(`select * from l where id = ${id} for key share`);
+      // The row's new version is locked as well, by a record of its own.
+      await d.query(`select * from l where id = ${id} for key share`);
       await d.query('savepoint s1');
       await d.query(`select * from l where id = ${id + 2} for no key update`);
       await d.query(round % 3 ? 'release s1' : 'rollback to s1');

@@ -16,9 +16,14 @@ const EXAMPLES_MAX = 20;
 
 export class OracleReport {
   readonly counts = new Map<number, RmgrCounts>();
+  /** Number of page changes by resource manager, operation and block id: what the load reached. */
+  readonly reached = new Map<string, number>();
   /** The first mismatches and errors, in words. */
   readonly examples: string[] = [];
   errors = 0;
+  /** Pages whose records were also applied in one call. */
+  chains = 0;
+  redoMs = 0;
 
   of(rmid: number): RmgrCounts {
     let counts = this.counts.get(rmid);
@@ -29,8 +34,18 @@ export class OracleReport {
     return counts;
   }
 
+  reach(rmid: number, operation: number, blockId: number): void {
+    const name = `${RMGR_NAMES[rmid] ?? rmid} ${operation.toString(16).padStart(2, '0')} block ${blockId}`;
+    this.reached.set(name, (this.reached.get(name) ?? 0) + 1);
+  }
+
   note(example: string): void {
     if (this.examples.length < EXAMPLES_MAX) this.examples.push(example);
+  }
+
+  error(example: string): void {
+    this.errors++;
+    this.note(example);
   }
 
   total(field: keyof RmgrCounts): number {
