@@ -2,6 +2,7 @@
 import { parseConfig, commonOptions, option } from '#shared/runtime/config.js';
 import { createLogger } from '#shared/runtime/log.js';
 import { runMain } from '#shared/runtime/main.js';
+import { exitWithParent } from '#shared/runtime/parent.js';
 import { announceReady } from '#shared/runtime/ready.js';
 import { onShutdown } from '#shared/runtime/shutdown.js';
 import { initTracing } from '#shared/runtime/tracing.js';
@@ -36,5 +37,6 @@ await runMain(async (argv) => {
     onShutdownRequest: () => shutdown.request('asked by a client'),
   });
   const shutdown = onShutdown(log, stop, STOP_LIMIT_MS);
+  exitWithParent(shutdown);
   announceReady({ service: app.name, grpc: daemon.grpcAddr });
 });

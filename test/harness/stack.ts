@@ -1,0 +1,217 @@
+/**
+ * A whole stack of real processes for tests: made in a temporary directory with the built services, driven through the `neon` command
+ * as a user would. The daemon is our child and ends with us, whatever happens; so does everything below it.
+ */
+import { execFile, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { openSync } from 'node:fs';
+import { chmod, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { createInterface } from 'node:readline';
+import { promisify } from 'node:util';
+import pg from 'pg';
+import { PG_BIN } from '#shared/postgres/testing/temp-cluster.js';
+
+const run = promisify(execFile);
+const BUILD = resolve(import.meta.dirname, '../../build');
+const CLI = join(BUILD, 'services/neon-local/cli.js');
+const DAEMON = join(BUILD, 'services/neon-local/main.js');
+const OUTPUT_BYTES_MAX = 256 << 20;
+
+export interface ServiceInfo {
+  readonly name: string;
+  readonly state: string;
+  readonly pid: number;
+  readonly grpcAddr: string;
+  readonly httpAddr: string;
+  readonly pgAddr: string;
+  readonly restartCount: number;
+}
+
+export interface ComputeInfo {
+  readonly name: string;
+  readonly branchName: string;
+  readonly tenantId: string;
+  readonly timelineId: string;
+  readonly state: string;
+  readonly url: string;
+  readonly pid: number;
+  readonly error: string;
+  readonly grpcAddr: string;
+}
+
+export interface StackStatus {
+  readonly services: readonly ServiceInfo[];
+  readonly computes: readonly ComputeInfo[];
+}
+
+export interface StackOptions {
+  readonly safekeepers?: number;
+}
+
+export const sleep = (ms: number) => new Promise<void>((done) => setTimeout(done, ms));
+
+/** Polls until `check` gives a value; fails with `what` after the time is up. */
+export async function until<T>(
+  what: string,
+  timeoutMs: number,
+  check: () => Promise<T | null | undefined | false>,
+): Promise<T> {
+  const deadline = Date.now() + timeoutMs;
+  for (;;) {
+    const value = await check();
+    if (value !== null && value !== undefined && value !== false) return value;
+    if (Date.now() > deadline) throw new Error(`timed out after ${timeoutMs} ms waiting for ${what}`);
+    await sleep(50);
+  }
+}
+
+export class TestStack implements AsyncDisposable {
+  readonly repoDir: string;
+  private readonly root: string;
+  private daemon: ChildProcess | null = null;
+
+  private constructor(root: string) {
+    this.root = root;
+    this.repoDir = join(root, 'neon');
+  }
+
+  /** Makes and starts a stack with a tenant and branch `main`. */
+  static async start(options: StackOptions = {}): Promise<TestStack> {
+    const root = await mkdtemp(join(tmpdir(), 'neon-stack-'));
+    await chmod(root, 0o711);
+    const stack = new TestStack(root);
+    try {
+      await stack.neon('init', '--safekeepers', String(options.safekeepers ?? 3));
+      await stack.startDaemon();
+      await stack.neon('tenant', 'create');
+    } catch (error) {
+      await stack[Symbol.asyncDispose]();
+      throw error;
+    }
+    return stack;
+  }
+
+  async startDaemon(): Promise<void> {
+    const log = openSync(join(this.root, 'daemon.log'), 'a');
+    const daemon = spawn(process.execPath, [DAEMON, '--repo-dir', this.repoDir], {
+      stdio: ['pipe', 'pipe', log],
+      env: { ...process.env, NEON_EXIT_WITH_PARENT: '1' },
+    });
+    this.daemon = daemon;
+    const lines = createInterface({ input: daemon.stdout ?? process.stdin });
+    const ready = once(lines, 'line').then(() => 'ready' as const);
+    const outcome = await Promise.race([ready, once(daemon, 'exit').then(() => 'ended' as const)]);
+    if (outcome === 'ended') throw new Error(`the daemon ended:\n${await this.logs()}`);
+  }
+
+  /** Stops the daemon as Ctrl-C would; the data stays. */
+  async stopDaemon(): Promise<void> {
+    const daemon = this.daemon;
+    if (daemon === null || daemon.exitCode !== null) return;
+    daemon.kill('SIGTERM');
+    await once(daemon, 'exit');
+    this.daemon = null;
+  }
+
+  /** Runs the `neon` command; returns stdout. */
+  async neon(...args: string[]): Promise<string> {
+    const { stdout } = await run(process.execPath, [CLI, '--repo-dir', this.repoDir, ...args], {
+      maxBuffer: OUTPUT_BYTES_MAX,
+    });
+    return stdout.trim();
+  }
+
+  async status(): Promise<StackStatus> {
+    return JSON.parse(await this.neon('status', '--json')) as StackStatus;
+  }
+
+  async service(name: string): Promise<ServiceInfo> {
+    const found = (await this.status()).services.find((service) => service.name === name);
+    if (!found) throw new Error(`no service ${name}`);
+    return found;
+  }
+
+  async compute(name: string): Promise<ComputeInfo> {
+    const found = (await this.status()).computes.find((compute) => compute.name === name);
+    if (!found) throw new Error(`no compute ${name}`);
+    return found;
+  }
+
+  /** SIGKILLs a service. The daemon starts it again. */
+  async killService(name: string): Promise<void> {
+    process.kill((await this.service(name)).pid, 'SIGKILL');
+  }
+
+  /** Resolves when a killed service runs again. */
+  async waitRestarted(name: string, restartCount: number): Promise<ServiceInfo> {
+    return until(`${name} to run again`, 60_000, async () => {
+      const service = await this.service(name);
+      return service.state === 'running' && service.restartCount >= restartCount ? service : null;
+    });
+  }
+
+  /** Registers and starts a compute; returns its URL. */
+  async startCompute(
+    name: string,
+    options: { branch?: string; settings?: Record<string, string> } = {},
+  ): Promise<string> {
+    const settings = Object.entries(options.settings ?? {}).flatMap(([key, value]) => ['--set', `${key}=${value}`]);
+    await this.neon('pg', 'create', name, ...(options.branch ? ['--branch', options.branch] : []), ...settings);
+    return this.neon('pg', 'start', name);
+  }
+
+  /** All logs, for the message of a failed test. */
+  async logs(): Promise<string> {
+    const paths = [join(this.root, 'daemon.log')];
+    const dir = join(this.repoDir, 'logs');
+    paths.push(...(await readdir(dir).catch(() => [])).map((name) => join(dir, name)));
+    const tails = paths.map(
+      async (path) => `--- ${path}\n${(await readFile(path, 'utf8').catch(() => '')).slice(-3000)}`,
+    );
+    return (await Promise.all(tails)).join('\n');
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stopDaemon();
+    if (process.env['NEON_KEEP'] === '1') process.stderr.write(`kept ${this.root}\n`);
+    else await rm(this.root, { recursive: true, force: true });
+  }
+}
+
+/** Runs one of Postgres' client programs. */
+export async function pgTool(tool: string, ...args: string[]): Promise<string> {
+  const { stdout } = await run(join(PG_BIN, tool), args, {
+    maxBuffer: OUTPUT_BYTES_MAX,
+    env: { ...process.env, PGCONNECT_TIMEOUT: '10' },
+  });
+  return stdout;
+}
+
+/** Runs `act` with an open connection. */
+export async function withClient<T>(url: string, act: (client: pg.Client) => Promise<T>): Promise<T> {
+  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 10_000 });
+  // A server that is killed on purpose breaks connections; what matters is what the query says.
+  client.on('error', () => undefined);
+  await client.connect();
+  try {
+    return await act(client);
+  } finally {
+    await client.end().catch(() => undefined);
+  }
+}
+
+/** Rows of one query as arrays of texts. */
+export async function query(url: string, sql: string): Promise<string[][]> {
+  return withClient(url, async (client) => {
+    const result = await client.query<unknown[]>({ text: sql, rowMode: 'array' });
+    return result.rows.map((row) => row.map(String));
+  });
+}
+
+/** The first column of the first row. */
+export async function value(url: string, sql: string): Promise<string> {
+  return (await query(url, sql))[0]?.[0] ?? '';
+}

@@ -1,0 +1,76 @@
+/** Every service can be explored and called by a foreign gRPC client that knows nothing but its address. */
+import { strict as assert } from 'node:assert';
+import { execFile } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { TestStack } from '../harness/stack.js';
+
+const run = promisify(execFile);
+
+async function curl(...args: string[]): Promise<string> {
+  const { stdout } = await run('npx', [
+    '--no-install',
+    'buf',
+    'curl',
+    '--protocol',
+    'grpc',
+    '--http2-prior-knowledge',
+    ...args,
+  ]);
+  return stdout.trim();
+}
+
+describe('reflection', function () {
+  this.timeout(120_000);
+  let stack: TestStack;
+
+  before(async () => {
+    stack = await TestStack.start({ safekeepers: 1 });
+    await stack.startCompute('main');
+  });
+  after(() => stack?.[Symbol.asyncDispose]());
+
+  it('lists and calls the services of every process', async () => {
+    const daemon = JSON.parse(await readFile(join(stack.repoDir, 'daemon.json'), 'utf8')) as { grpcAddr: string };
+    const addr = async (name: string) => (await stack.service(name)).grpcAddr;
+    const wanted: Array<[string, string, string[]]> = [
+      [await addr('storage-broker'), 'neon.broker.v1.BrokerService', []],
+      [
+        await addr('safekeeper-1'),
+        'neon.safekeeper.v1.SafekeeperService',
+        ['neon.safekeeper.v1.ConsensusService', 'neon.safekeeper.v1.WalService'],
+      ],
+      [await addr('pageserver'), 'neon.pageserver.v1.ManagementService', ['neon.pageserver.v1.PageService']],
+      [(await stack.compute('main')).grpcAddr, 'neon.compute.v1.ComputeService', []],
+      [daemon.grpcAddr, 'neon.control.v1.ControlService', []],
+    ];
+    for (const [at, service, others] of wanted) {
+      const listed = (await curl('--list-services', `http://${at}`)).split('\n').sort();
+      assert.deepEqual(listed, ['grpc.health.v1.Health', service, ...others].sort());
+      const status = JSON.parse(await curl('-d', '{}', `http://${at}/${service}/GetStatus`)) as object;
+      assert.equal(typeof status, 'object');
+      const health = await curl('-d', `{"service":"${service}"}`, `http://${at}/grpc.health.v1.Health/Check`);
+      assert.deepEqual(JSON.parse(health), { status: 'SERVING' });
+    }
+  });
+
+  it('reads a page by hand', async () => {
+    const compute = await stack.compute('main');
+    const request = {
+      ttid: { tenantId: compute.tenantId, timelineId: compute.timelineId },
+      rel: { spcOid: 1664, dbOid: 0, relNumber: 1262, forkNumber: 0 },
+      readLsn: {},
+      blockNumbers: [0],
+    };
+    const { grpcAddr } = await stack.service('pageserver');
+    const answer = await curl(
+      '-d',
+      JSON.stringify(request),
+      `http://${grpcAddr}/neon.pageserver.v1.PageService/GetPages`,
+    );
+    const parsed = JSON.parse(answer) as { status: string; pages: Array<{ image: string }> };
+    assert.equal(parsed.status, 'GET_PAGE_STATUS_OK');
+    assert.equal(Buffer.from(parsed.pages[0]?.image ?? '', 'base64').length, 8192);
+  });
+});
