@@ -133,6 +133,7 @@ export class LayerCache implements LoadedBlocks<LayerFile> {
   /** Makes the local file be there. */
   async fetch(layer: LayerFile): Promise<void> {
     if (layer.resident) return;
+    if (layer.retired) throw new StorageError('unavailable', `layer ${layer.path} was replaced`);
     await this.once(`${layer.path} download`, () => this.download(layer));
   }
 

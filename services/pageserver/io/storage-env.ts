@@ -4,6 +4,8 @@ import type { ObjectStore } from '#shared/io/object-store.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import { PageCache } from '../core/storage/page-cache.js';
 import { LayerCache } from './layer-cache.js';
+import { createMergeThread } from './merge-thread.js';
+import type { MergeLayers } from './merge-thread.js';
 
 /** core/redo: a new page from a base (null = nothing) and records, oldest first. Throws StorageError `corrupt` or `unimplemented`. */
 export type ReconstructPage = (
@@ -61,6 +63,7 @@ export interface StorageEnv {
   readonly reconstructPage: ReconstructPage;
   readonly layers: LayerCache;
   readonly pages: PageCache;
+  readonly mergeLayers: MergeLayers;
 }
 
 export interface StorageEnvOptions {
@@ -69,6 +72,8 @@ export interface StorageEnvOptions {
   readonly log: Logger;
   readonly reconstructPage: ReconstructPage;
   readonly limits?: Partial<StorageLimits>;
+  /** Default: in a worker thread. */
+  readonly mergeLayers?: MergeLayers;
 }
 
 /** One a process; `env.layers.close()` at the end gives the files back. */
@@ -82,5 +87,6 @@ export function createStorageEnv(options: StorageEnvOptions): StorageEnv {
     reconstructPage: options.reconstructPage,
     layers: new LayerCache(options.objectStore, limits),
     pages: new PageCache(limits.pageCacheBytes),
+    mergeLayers: options.mergeLayers ?? createMergeThread(),
   };
 }

@@ -20,11 +20,13 @@ import type { Key } from '../core/key.js';
 import { formatKey } from '../core/key.js';
 import type { IndexPart } from '../core/storage/index-part.js';
 import type { KeyLookup } from '../core/storage/key-lookup.js';
+import type { LayerOwner } from '../core/storage/layer-format.js';
 import { LayerMap } from '../core/storage/layer-map.js';
 import { MemoryLayer } from '../core/storage/memory-layer.js';
 import type { PageEntry } from '../core/storage/page-cache.js';
 import { TimelinePages } from '../core/storage/page-cache.js';
 import type { AncestorPoint, ScanEntry, TimelineStore, ValueKind } from '../core/storage/store.js';
+import { Compactor } from './compaction.js';
 import { FlushQueue, writeMemoryLayer } from './flush.js';
 import { IndexPublisher } from './index-publisher.js';
 import { LayerFile } from './layer-file.js';
@@ -84,6 +86,7 @@ export class Timeline implements TimelineStore {
   private readonly dir: string;
   private readonly publisher: IndexPublisher;
   private readonly flushQueue: FlushQueue;
+  private readonly compactor: Compactor;
   private readonly waiters = new LsnWaiters();
   private readonly reader: Reader;
   private open: MemoryLayer;
@@ -123,7 +126,19 @@ export class Timeline implements TimelineStore {
       fileTarget: (kind, range) => this.fileTarget(kind, range),
       layerFile: (written) => this.layerFile(written),
       replaceMemory: (layer, file) => this.replaceMemory(layer, file),
-      published: (remoteConsistentLsn) => (this.remoteConsistentLsn = remoteConsistentLsn),
+      published: (remoteConsistentLsn) => {
+        this.remoteConsistentLsn = remoteConsistentLsn;
+        this.compactor.kick();
+      },
+    });
+    this.compactor = new Compactor({
+      env,
+      publisher: this.publisher,
+      dir: this.dir,
+      generation: this.generation,
+      owner: () => this.owner(),
+      layers: () => this.layers,
+      replaceLayers: (remove, add) => (this.layers = this.layers.with({ remove, add })),
     });
   }
 
@@ -192,14 +207,17 @@ export class Timeline implements TimelineStore {
     return this.remoteConsistentLsn;
   }
 
+  private owner(): LayerOwner {
+    return { ttid: this.ttid, pgMajor: this.pgMajor };
+  }
+
   private async fileTarget(kind: 'delta' | 'image', range: { lsnStart: Lsn; lsnEnd: Lsn }): Promise<LayerTarget> {
     await ensureDir(this.dir);
-    const owner = { ttid: this.ttid, pgMajor: this.pgMajor };
-    return { dir: this.dir, owner, generation: this.generation, kind, ...pick(range) };
+    return { dir: this.dir, owner: this.owner(), generation: this.generation, kind, ...pick(range) };
   }
 
   private layerFile(written: WrittenLayer): LayerFile {
-    const owner = { ttid: this.ttid, pgMajor: this.pgMajor };
+    const owner = this.owner();
     const metadata = { sizeBytes: written.sizeBytes, crc: written.crc };
     return new LayerFile({ name: written.name, dir: this.dir, owner, metadata, resident: true, uploaded: false });
   }
@@ -243,6 +261,11 @@ export class Timeline implements TimelineStore {
     this.prevRecordLsn = prevRecordLsn;
     this.diskConsistentLsn = result.lsn;
     this.remoteConsistentLsn = result.lsn;
+  }
+
+  /** Merges layers if enough have come together; true when it did. Happens by itself after flushes. */
+  compact(): Promise<boolean> {
+    return this.compactor.compact();
   }
 
   // ---- reading
@@ -337,6 +360,15 @@ export class Timeline implements TimelineStore {
     return this.layers.layers.reduce((sum, layer) => sum + layer.metadata.sizeBytes, 0);
   }
 
+  get compactionCount(): number {
+    return this.compactor.doneCount;
+  }
+
+  /** Failed flushes and compactions: each was or will be tried again. */
+  get backgroundFailureCount(): number {
+    return this.flushQueue.failureCount + this.compactor.failureCount;
+  }
+
   get waitingReaders(): number {
     return this.waiters.count;
   }
@@ -355,7 +387,7 @@ export class Timeline implements TimelineStore {
       if (known !== undefined && (await stat(path)).size === known.sizeBytes) resident.add(name);
       else await rm(path, { recursive: true, force: true });
     }
-    const owner = { ttid: this.ttid, pgMajor: this.pgMajor };
+    const owner = this.owner();
     this.layers = new LayerMap(
       [...layers].map(
         ([name, metadata]) =>
@@ -374,7 +406,7 @@ export class Timeline implements TimelineStore {
     this.closed = true;
     if (this.freezeTimer !== null) clearTimeout(this.freezeTimer);
     this.waiters.failAll(this.stopped());
-    await this.flushQueue.stop();
+    await Promise.all([this.flushQueue.stop(), this.compactor.stop()]);
     this.pages.clear();
     for (const layer of this.layers.layers) this.env.layers.release(layer);
   }

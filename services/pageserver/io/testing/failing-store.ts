@@ -1,0 +1,62 @@
+/** An object store that fails on command: the n-th call from now, before or after it took effect. */
+import { StorageError } from '#shared/core/errors.js';
+import type { ObjectStore } from '#shared/io/object-store.js';
+
+export class FailingStore implements ObjectStore {
+  readonly url: string;
+  /** Changing calls (puts, deletes) seen so far. */
+  callCount = 0;
+  /** All changing calls from this one on fail: the network is gone. */
+  failFrom = Infinity;
+  /** The call numbered failFrom takes effect though it fails: the answer is lost. */
+  failAfterEffect = false;
+  private readonly inner: ObjectStore;
+
+  constructor(inner: ObjectStore) {
+    this.inner = inner;
+    this.url = inner.url;
+  }
+
+  private async change(act: () => Promise<void>): Promise<void> {
+    const call = this.callCount++;
+    const fails = call >= this.failFrom;
+    if (!fails || (this.failAfterEffect && call === this.failFrom)) await act();
+    if (fails) throw new StorageError('unavailable', `injected failure of call ${call}`);
+  }
+
+  put(key: string, bytes: Uint8Array): Promise<void> {
+    return this.change(() => this.inner.put(key, bytes));
+  }
+
+  putFile(key: string, path: string): Promise<void> {
+    return this.change(() => this.inner.putFile(key, path));
+  }
+
+  delete(keys: readonly string[]): Promise<void> {
+    return this.change(() => this.inner.delete(keys));
+  }
+
+  get(key: string): Promise<Uint8Array> {
+    return this.inner.get(key);
+  }
+
+  getRange(key: string, start: number, end: number): Promise<Uint8Array> {
+    return this.inner.getRange(key, start, end);
+  }
+
+  getToFile(key: string, path: string): Promise<void> {
+    return this.inner.getToFile(key, path);
+  }
+
+  head(key: string): Promise<{ readonly sizeBytes: number } | null> {
+    return this.inner.head(key);
+  }
+
+  list(prefix: string): Promise<string[]> {
+    return this.inner.list(prefix);
+  }
+
+  listPrefixes(prefix: string): Promise<string[]> {
+    return this.inner.listPrefixes(prefix);
+  }
+}
