@@ -6,6 +6,7 @@
  * that does not continue the last one, or one that cannot be ingested ends the applier; what came before it stays.
  */
 import { setImmediate as yieldToOthers } from 'node:timers/promises';
+import { AssertionFailure } from '#shared/core/assert.js';
 import { StorageError, wrapError } from '#shared/core/errors.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import { formatLsn, INVALID_LSN } from '#shared/core/lsn.js';
@@ -35,6 +36,11 @@ export class IngestFailure extends StorageError {
     super(wrapped.kind, wrapped.message, { cause });
     this.name = 'IngestFailure';
   }
+}
+
+/** A broken invariant is no failure to be tried again. */
+function ingestError(lsn: Lsn, error: unknown): unknown {
+  return error instanceof AssertionFailure ? error : new IngestFailure(lsn, error);
 }
 
 export class WalApplier {
@@ -98,10 +104,10 @@ export class WalApplier {
     try {
       const pending = this.#sink.ingest(record);
       return pending?.catch((error: unknown) => {
-        throw new IngestFailure(startLsn, error);
+        throw ingestError(startLsn, error);
       });
     } catch (error) {
-      throw new IngestFailure(startLsn, error);
+      throw ingestError(startLsn, error);
     }
   }
 

@@ -4,8 +4,9 @@
  * lastRecordLsn, and meanwhile the reason can be read in `status`.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { AssertionFailure } from '#shared/core/assert.js';
 import { errorKind, errorText } from '#shared/core/errors.js';
-import { formatLsn } from '#shared/core/lsn.js';
+import { formatLsn, INVALID_LSN } from '#shared/core/lsn.js';
 import type { Logger } from '#shared/runtime/log.js';
 import type { TimelineStore } from '../core/storage/store.js';
 import type { BrokerFeed } from './broker-feed.js';
@@ -33,8 +34,8 @@ export interface WalReceiverOptions {
   readonly policy: PolicyOptions;
   /** Shown in the safekeeper's log, such as "pageserver-1". */
   readonly clientName: string;
-  /** Makes a fresh ingest state at lastRecordLsn; called at first and after each failed ingest. */
-  readonly openSink: () => Promise<ReceivedTimeline>;
+  /** The ingest state at lastRecordLsn: called at first, and after each failed ingest, when a fresh one must be made. */
+  readonly openSink: (isAfterFailure: boolean) => Promise<ReceivedTimeline>;
   readonly stats: IngestStats;
 }
 
@@ -59,7 +60,10 @@ export class WalReceiver {
   #running: Promise<void> = Promise.resolve();
   #isApplying = false;
   #lastMessageAtMs = 0;
+  #availableLsn = INVALID_LSN;
   #hasBeenConnected = false;
+  /** The last ingest failed: the sink must be made anew. */
+  #hasFailed = false;
   #waitingReaders = 0;
   #brokenReason = '';
   #ingestRetryMs = INGEST_RETRY_FIRST_MS;
@@ -88,6 +92,11 @@ export class WalReceiver {
   /** Sum of relation sizes at the head; 0 until WAL was received once. */
   get logicalSizeBytes(): number {
     return this.#sink?.logicalSizeBytes ?? 0;
+  }
+
+  /** WAL that the connected safekeeper could send at its last message and that is not in yet. */
+  get lagBytes(): number {
+    return this.#sourceAddr === '' ? 0 : Math.max(0, this.#availableLsn - this.#options.store.lastRecordLsn);
   }
 
   /** A reader waits for WAL that is not here: look for safekeepers. Call the returned function when it waits no more. */
@@ -147,7 +156,7 @@ export class WalReceiver {
     this.#running = previous.then(() => this.#runSession(to));
   }
 
-  /** One connection from start to end. Never rejects. */
+  /** One connection from start to end. Rejects only for a broken invariant, which ends the process. */
   async #runSession(to: SafekeeperState): Promise<void> {
     const { log } = this.#options;
     if (this.#abort.signal.aborted || this.#sourceAddr !== to.grpcAddr) return;
@@ -157,6 +166,7 @@ export class WalReceiver {
       await connection.run();
       if (this.#connection === connection) log.debug({ safekeeper: to.grpcAddr }, 'the safekeeper ended its stream');
     } catch (error) {
+      if (error instanceof AssertionFailure) throw error;
       if (!this.#abort.signal.aborted) this.#noteFailure(to, error);
     } finally {
       connection?.close();
@@ -166,7 +176,8 @@ export class WalReceiver {
 
   async #openConnection(to: SafekeeperState): Promise<WalConnection> {
     const { store, stats, clientName } = this.#options;
-    this.#sink ??= await this.#options.openSink();
+    this.#sink ??= await this.#options.openSink(this.#hasFailed);
+    this.#hasFailed = false;
     const applier = new WalApplier(store, this.#sink, stats);
     const connection = new WalConnection({
       addr: to.grpcAddr,
@@ -177,6 +188,7 @@ export class WalReceiver {
         const hasWal = message.bytes.length > 0;
         this.#policy.noteMessage({ availableLsn: message.availableLsn, hasWal }, performance.now());
         this.#lastMessageAtMs = Date.now();
+        this.#availableLsn = message.availableLsn;
         this.#hasBeenConnected = true;
         if (hasWal) await this.#apply(applier, message);
         else this.#decide();
@@ -211,6 +223,7 @@ export class WalReceiver {
     if (isIngest || errorKind(error) === 'corrupt' || errorKind(error) === 'internal') {
       // What the sink remembers of the head may be half-changed: read it anew.
       this.#sink = null;
+      this.#hasFailed = true;
       this.#brokenReason = errorText(error);
       this.#notBeforeMs = performance.now() + this.#ingestRetryMs;
       this.#ingestRetryMs = Math.min(this.#ingestRetryMs * 2, INGEST_RETRY_MAX_MS);

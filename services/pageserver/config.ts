@@ -1,0 +1,70 @@
+/** Options of the page server. */
+import { z } from 'zod';
+import type { ConfigOf } from '#shared/runtime/config.js';
+import { addrSchema, commonOptions, option } from '#shared/runtime/config.js';
+
+const MIB = 1 << 20;
+
+export const options = {
+  ...commonOptions,
+  workdir: option(
+    '-D, --workdir <path>',
+    'directory for cached layers; may be lost at any time',
+    z.string().min(1).default('./pageserver-data'),
+  ),
+  id: option('--id <number>', 'node id, told to safekeepers', z.coerce.number().int().positive().default(1)),
+  listenPg: option('--listen-pg <addr>', 'libpq port for computes', addrSchema().default('127.0.0.1:6400')),
+  listenGrpc: option('--listen-grpc <addr>', 'gRPC port', addrSchema().default('127.0.0.1:51051')),
+  listenHttp: option(
+    '--listen-http <addr>',
+    'HTTP port for management and metrics',
+    addrSchema().default('127.0.0.1:9898'),
+  ),
+  brokerEndpoint: option(
+    '--broker-endpoint <addr>',
+    'host:port of the storage broker; http:// in front is allowed',
+    z
+      .string()
+      .default('127.0.0.1:50051')
+      .transform((text) => text.replace(/^https?:\/\//, '').replace(/\/$/, ''))
+      .refine((text) => addrSchema().safeParse(text).success, 'must be host:port'),
+  ),
+  remoteStorage: option(
+    '--remote-storage <url>',
+    'object store: file:///abs/dir or s3://bucket/prefix?endpoint=…',
+    z.string().min(1, 'is required: file:///abs/dir or s3://bucket/prefix'),
+  ),
+  initdbImage: option(
+    '--initdb-image <file>',
+    'tar of a cleanly stopped data directory; new tenants begin with it',
+    z.string().optional(),
+  ),
+  availabilityZone: option(
+    '--availability-zone <name>',
+    'WAL is preferably received from safekeepers of this zone',
+    z.string().default(''),
+  ),
+  // Bounds what a crash makes us stream again, and the memory of open layers.
+  checkpointDistance: option(
+    '--checkpoint-distance <bytes>',
+    'WAL of a timeline kept in memory before it is flushed',
+    z.coerce
+      .number()
+      .int()
+      .min(MIB)
+      .default(256 * MIB),
+  ),
+  checkpointTimeoutMs: option(
+    '--checkpoint-timeout-ms <ms>',
+    'age at which unflushed WAL is flushed',
+    z.coerce.number().int().min(100).default(600_000),
+  ),
+  // A compute that asks for WAL that never comes should learn it before its users give up.
+  waitLsnTimeoutMs: option(
+    '--wait-lsn-timeout-ms <ms>',
+    'how long a read waits for WAL',
+    z.coerce.number().int().min(1).default(300_000),
+  ),
+};
+
+export type Config = ConfigOf<typeof options>;

@@ -1,0 +1,246 @@
+/**
+ * One attached tenant: its timelines, loaded ancestors first. Owns which timelines exist; changes to that run one after the other,
+ * reads never wait for them.
+ */
+import { errorText, StorageError } from '#shared/core/errors.js';
+import type { TenantId, TimelineId, TenantTimelineId } from '#shared/core/ids.js';
+import { formatTtid, parseTimelineId } from '#shared/core/ids.js';
+import type { Lsn } from '#shared/core/lsn.js';
+import { alignLsn, formatLsn, INVALID_LSN } from '#shared/core/lsn.js';
+import { normalizeLsn } from '#shared/postgres/wal-layout.js';
+import type { StorageEnv } from '../io/storage-env.js';
+import {
+  createBranch,
+  listTimelines,
+  loadIndex,
+  loadTimeline,
+  markTimelineDeleted,
+  removeTimeline,
+} from '../io/tenant-storage.js';
+import type { TimelineEnv } from './active-timeline.js';
+import { ActiveTimeline } from './active-timeline.js';
+import { bootstrapTimeline } from './bootstrap.js';
+import type { Manifest } from './manifest.js';
+import { SerialQueue } from './serial-queue.js';
+import type { TenantStatus, TimelineOrigin } from './timeline-status.js';
+
+export interface TenantEnv extends TimelineEnv {
+  readonly storage: StorageEnv;
+  /** Tar of the data directory that new root timelines begin with; null = they cannot be made here. */
+  readonly initdbImage: string | null;
+  /** How long a branch at an LSN of the future waits for it. */
+  readonly waitLsnTimeoutMs: number;
+}
+
+const PG_MAJOR = 15;
+
+export class Tenant {
+  readonly id: TenantId;
+  readonly manifest: Manifest;
+  readonly timelines = new Map<TimelineId, ActiveTimeline>();
+  readonly #env: TenantEnv;
+  readonly #changes = new SerialQueue();
+  #isStopping = false;
+
+  private constructor(manifest: Manifest, env: TenantEnv) {
+    this.id = manifest.tenantId;
+    this.manifest = manifest;
+    this.#env = env;
+  }
+
+  /** Loads all timelines from the object store and finishes deletions that were interrupted. */
+  static async load(manifest: Manifest, env: TenantEnv): Promise<Tenant> {
+    const tenant = new Tenant(manifest, env);
+    const { generation, tenantId } = manifest;
+    try {
+      for (const { timelineId, index } of await listTimelines(env.storage.objectStore, tenantId, generation)) {
+        if (index.deletedAtMs !== null) {
+          await removeTimeline(env.storage, index.ttid);
+          env.log.info({ tenant: tenantId, timeline: timelineId }, 'finished the deletion of a timeline');
+          continue;
+        }
+        const parent = index.ancestor === null ? null : tenant.#parentOf(index.ttid, index.ancestor.timelineId);
+        const store = await loadTimeline(env.storage, index, { generation, parent });
+        tenant.timelines.set(timelineId, new ActiveTimeline(store, env));
+      }
+    } catch (error) {
+      await tenant.stop(0);
+      throw error;
+    }
+    return tenant;
+  }
+
+  status(): TenantStatus {
+    return { tenantId: this.id, generation: this.manifest.generation, timelineCount: this.timelines.size };
+  }
+
+  find(timelineId: TimelineId): ActiveTimeline {
+    const timeline = this.timelines.get(timelineId);
+    if (timeline !== undefined) return timeline;
+    throw new StorageError('not-found', `timeline ${this.id}/${timelineId} does not exist here`);
+  }
+
+  /** Durable in the object store when it resolves. Asking again for the same gives what is there. */
+  async createTimeline(
+    timelineId: TimelineId,
+    origin: TimelineOrigin,
+    signal?: AbortSignal,
+  ): Promise<{ timeline: ActiveTimeline; created: boolean }> {
+    if (origin.kind === 'branch') await this.#waitForBranchPoint(timelineId, origin, signal);
+    return this.#changes.run(async () => {
+      this.#refuseWhenStopping();
+      const existing = this.timelines.get(timelineId);
+      if (existing !== undefined) {
+        checkSameOrigin(existing, origin);
+        return { timeline: existing, created: false };
+      }
+      const store =
+        origin.kind === 'bootstrap'
+          ? await this.#bootstrap(timelineId, origin)
+          : await this.#branch(timelineId, origin);
+      const timeline = new ActiveTimeline(store, this.#env);
+      this.timelines.set(timelineId, timeline);
+      this.#env.log.info(
+        { tenant: this.id, timeline: timelineId, from: origin.kind, lsn: formatLsn(store.lastRecordLsn) },
+        'created timeline',
+      );
+      return { timeline, created: true };
+    });
+  }
+
+  /** False when there is no such timeline. `precondition` while it has branches. */
+  deleteTimeline(timelineId: TimelineId): Promise<boolean> {
+    return this.#changes.run(async () => {
+      this.#refuseWhenStopping();
+      const timeline = this.timelines.get(timelineId);
+      if (timeline === undefined) return false;
+      const branch = [...this.timelines.values()].find(({ store }) => store.ancestor?.timelineId === timelineId);
+      if (branch !== undefined) {
+        throw new StorageError('precondition', `timeline ${timelineId} has a branch, ${branch.ttid.timelineId}`);
+      }
+      await this.#delete(timeline);
+      return true;
+    });
+  }
+
+  /** Closes all timelines, branches first. */
+  async stop(flushTimeoutMs: number): Promise<void> {
+    this.#isStopping = true;
+    await this.#changes.run(async () => {
+      await Promise.all([...this.timelines.values()].map((timeline) => timeline.stop(flushTimeoutMs)));
+      this.timelines.clear();
+    });
+  }
+
+  #refuseWhenStopping(): void {
+    if (this.#isStopping) throw new StorageError('unavailable', `tenant ${this.id} is stopping`);
+  }
+
+  #parentOf(ttid: TenantTimelineId, ancestorId: string): ActiveTimeline['store'] {
+    const parent = this.timelines.get(parseTimelineId(ancestorId));
+    if (parent !== undefined) return parent.store;
+    throw new StorageError(
+      'corrupt',
+      `timeline ${formatTtid(ttid)} needs its ancestor ${ancestorId}, which was deleted`,
+    );
+  }
+
+  #bootstrap(timelineId: TimelineId, origin: Extract<TimelineOrigin, { kind: 'bootstrap' }>) {
+    checkPgMajor(origin.pgMajor);
+    const { storage, initdbImage } = this.#env;
+    if (initdbImage === null) {
+      throw new StorageError('precondition', 'this page server was started without --initdb-image');
+    }
+    const { generation, systemId } = this.manifest;
+    return bootstrapTimeline(storage, {
+      ttid: { tenantId: this.id, timelineId },
+      generation,
+      systemId,
+      initdbImage,
+    });
+  }
+
+  async #waitForBranchPoint(
+    timelineId: TimelineId,
+    origin: Extract<TimelineOrigin, { kind: 'branch' }>,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    if (this.timelines.has(timelineId) || origin.lsn === INVALID_LSN) return;
+    const ancestor = this.find(parseTimelineId(origin.ancestorId));
+    await ancestor.reader.waitLsn(branchPoint(ancestor, origin.lsn), this.#env.waitLsnTimeoutMs, signal);
+  }
+
+  #branch(timelineId: TimelineId, origin: Extract<TimelineOrigin, { kind: 'branch' }>) {
+    const ancestor = this.find(parseTimelineId(origin.ancestorId));
+    const { generation } = this.manifest;
+    return createBranch(this.#env.storage, ancestor.store, {
+      timelineId,
+      at: branchPoint(ancestor, origin.lsn),
+      generation,
+    });
+  }
+
+  async #delete(timeline: ActiveTimeline): Promise<void> {
+    const { storage, log } = this.#env;
+    const { ttid } = timeline;
+    const { generation } = this.manifest;
+    this.timelines.delete(ttid.timelineId);
+    await timeline.stop(0);
+    try {
+      await markTimelineDeleted(storage, ttid, { generation, nowMs: Date.now() });
+    } catch (error) {
+      await this.#reload(ttid);
+      throw error;
+    }
+    log.info({ tenant: this.id, timeline: ttid.timelineId }, 'deleted timeline');
+    // From here on it is gone for everybody; what is left over is removed by the next load.
+    await removeTimeline(storage, ttid).catch((error: unknown) =>
+      log.warn({ timeline: ttid.timelineId, reason: errorText(error) }, 'could not remove all objects of a timeline'),
+    );
+  }
+
+  /** A timeline that was stopped for a deletion that could not begin. */
+  async #reload(ttid: TenantTimelineId): Promise<void> {
+    const { generation } = this.manifest;
+    const found = await loadIndex(this.#env.storage.objectStore, ttid, generation);
+    if (found === null || found.index.deletedAtMs !== null) return;
+    const { index } = found;
+    const parent = index.ancestor === null ? null : this.#parentOf(ttid, index.ancestor.timelineId);
+    const store = await loadTimeline(this.#env.storage, index, { generation, parent });
+    this.timelines.set(ttid.timelineId, new ActiveTimeline(store, this.#env));
+  }
+}
+
+/** Where a compute's WAL may begin: a record starts at multiples of 8, and never inside a page header. 0 = the head. */
+function branchPoint(ancestor: ActiveTimeline, lsn: Lsn): Lsn {
+  const { store } = ancestor;
+  return lsn === INVALID_LSN ? store.lastRecordLsn : normalizeLsn(alignLsn(lsn), store.segSize);
+}
+
+function checkPgMajor(pgMajor: number): void {
+  if (pgMajor === 0 || pgMajor === PG_MAJOR) return;
+  throw new StorageError(
+    'unimplemented',
+    `PostgreSQL ${pgMajor} is not supported; this page server makes timelines of ${PG_MAJOR}`,
+  );
+}
+
+/** Throws StorageError `already-exists` unless the timeline began as `origin` says. */
+function checkSameOrigin(timeline: ActiveTimeline, origin: TimelineOrigin): void {
+  const { ancestor } = timeline.store;
+  const text = `timeline ${formatTtid(timeline.ttid)} exists already`;
+  if (origin.kind === 'bootstrap') {
+    if (ancestor !== null) throw new StorageError('already-exists', `${text}, as a branch of ${ancestor.timelineId}`);
+    checkPgMajor(origin.pgMajor);
+    return;
+  }
+  if (ancestor === null) throw new StorageError('already-exists', `${text}, and is no branch`);
+  const isSame =
+    ancestor.timelineId === parseTimelineId(origin.ancestorId) &&
+    (origin.lsn === INVALID_LSN || branchPoint(timeline, origin.lsn) === ancestor.lsn);
+  if (isSame) return;
+  throw new StorageError(
+    'already-exists',
+    `${text}, as a branch of ${ancestor.timelineId} at ${formatLsn(ancestor.lsn)}`,
+  );
+}
