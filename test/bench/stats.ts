@@ -1,0 +1,12 @@
+/** Small statistics for benchmarks on a noisy machine: medians, with the range beside them. */
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.floor((sorted.length - 1) / 2)] ?? NaN;
+}
+
+/** "median (min..max)". */
+export function spread(values: readonly number[], digits = 0): string {
+  const text = (value: number) => value.toFixed(digits);
+  return `${text(median(values))} (${text(Math.min(...values))}..${text(Math.max(...values))})`;
+}
