@@ -1,6 +1,6 @@
 /** How the acceptor's positions advance, and when the control file must follow. */
 import { lsnMax, lsnMin, type Lsn } from '#shared/core/lsn.js';
-import type { AcceptorState } from './acceptor-types.js';
+import type { AcceptorState, ControlState, PeerInfoInput } from './acceptor-types.js';
 
 /** Raises commitLsn to the candidate, or to what the leader told before, but never beyond what is durable here. */
 export function advanceCommit(state: AcceptorState, candidate: Lsn): void {
@@ -31,5 +31,16 @@ export function isControlFileStale(state: AcceptorState): boolean {
     control.backupLsn - persisted.backupLsn > control.segSize ||
     control.peerHorizonLsn - persisted.peerHorizonLsn > control.segSize ||
     control.remoteConsistentLsn - persisted.remoteConsistentLsn > control.segSize
+  );
+}
+
+/** Whether a peer's info could change anything: most say what is known. */
+export function peerInfoMatters(own: { control: ControlState; flushLsn: Lsn }, info: PeerInfoInput): boolean {
+  const { control } = own;
+  return (
+    (info.commitLsn > control.commitLsn && control.commitLsn < own.flushLsn) ||
+    info.backupLsn > control.backupLsn ||
+    info.peerHorizonLsn > control.peerHorizonLsn ||
+    info.remoteConsistentLsn > control.remoteConsistentLsn
   );
 }

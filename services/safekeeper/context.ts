@@ -1,0 +1,130 @@
+/** Builds a safekeeper from its configuration: data directory, timelines, servers, link to the broker. */
+import path from 'node:path';
+import { ensureDir, lockDir } from '#shared/io/files.js';
+import { startGrpcServer } from '#shared/rpc/server.js';
+import { reachableAddr } from '#shared/core/addr.js';
+import { startHttp } from '#shared/runtime/http.js';
+import { createLogger, type Logger } from '#shared/runtime/log.js';
+import { createMetrics } from '#shared/runtime/metrics.js';
+import {
+  ConsensusServiceService,
+  SafekeeperServiceService,
+  WalServiceService,
+} from '#gen/neon/safekeeper/v1/safekeeper.js';
+import type { SafekeeperConfig } from './config.js';
+import { realDisk, type Disk } from './io/disk.js';
+import { claimNodeId } from './io/node-id.js';
+import type { Timeline } from './io/timeline.js';
+import { Timelines } from './io/timelines.js';
+import { newWalStorageCounters } from './io/wal-storage.js';
+import { registerMetrics } from './metrics.js';
+import { BrokerLink } from './rpc/broker-link.js';
+import { consensusService } from './rpc/consensus-service.js';
+import { httpRoutes } from './rpc/http-routes.js';
+import { safekeeperService } from './rpc/safekeeper-service.js';
+import { walService } from './rpc/wal-service.js';
+
+/** Time for streams to end by themselves; what was acknowledged is durable anyway. */
+const GRACE_MS = 1_000;
+/** How far positions in an idle timeline's control file may be behind. */
+const CHECKPOINT_INTERVAL_MS = 300_000;
+
+export interface Safekeeper {
+  readonly nodeId: number;
+  readonly grpcAddr: string;
+  readonly httpAddr: string;
+  readonly log: Logger;
+  readonly timelines: Timelines;
+  stop(): Promise<void>;
+}
+
+export interface Overrides {
+  readonly log?: Logger;
+  readonly disk?: Disk;
+}
+
+export async function startSafekeeper(config: SafekeeperConfig, overrides: Overrides = {}): Promise<Safekeeper> {
+  const dataDir = path.resolve(config.datadir);
+  await ensureDir(dataDir);
+  const unlock = await lockDir(dataDir);
+  try {
+    const nodeId = await claimNodeId(dataDir, config.id);
+    return await start({ config, overrides, dataDir, nodeId, unlock });
+  } catch (error) {
+    await unlock();
+    throw error;
+  }
+}
+
+interface StartOptions {
+  readonly config: SafekeeperConfig;
+  readonly overrides: Overrides;
+  readonly dataDir: string;
+  readonly nodeId: number;
+  readonly unlock: () => Promise<void>;
+}
+
+async function start({ config, overrides, dataDir, nodeId, unlock }: StartOptions): Promise<Safekeeper> {
+  const { logLevel: level, logPretty: pretty } = config;
+  const made = (): Logger =>
+    createLogger({ service: 'safekeeper', level, ...(pretty === undefined ? {} : { pretty }) });
+  const log = (overrides.log ?? made()).child({ safekeeper: nodeId });
+  const counters = newWalStorageCounters();
+  const disk = overrides.disk ?? realDisk({ sync: config.sync });
+  // The link needs the address that the server gets, which needs the timelines: changes before that are not news.
+  let link: BrokerLink | null = null;
+  const onChange = (timeline: Timeline): void => link?.consider(timeline);
+  const timelines = await Timelines.load({ dataDir, disk, nodeId, counters, log, onChange });
+  const metrics = createMetrics('safekeeper');
+  const sent = { bytes: 0 };
+  const stopping = new AbortController();
+  const { signal } = stopping;
+  const onSent = (bytes: number): void => {
+    sent.bytes += bytes;
+  };
+  const grpc = await startGrpcServer({
+    addr: config.listenGrpc,
+    log,
+    services: [
+      [ConsensusServiceService, consensusService({ timelines, stopping: signal })],
+      [WalServiceService, walService({ timelines, stopping: signal, onSent })],
+      [SafekeeperServiceService, safekeeperService({ nodeId, timelines })],
+    ],
+  });
+  const http = await startHttp({
+    addr: config.listenHttp,
+    log,
+    metrics,
+    routes: httpRoutes({ nodeId, timelines }),
+  }).catch(async (error: unknown) => {
+    await grpc.shutdown(0);
+    await timelines.close();
+    throw error;
+  });
+  const grpcAddr = config.advertiseGrpc ?? reachableAddr(grpc.addr);
+  const { brokerEndpoint: brokerAddr, availabilityZone } = config;
+  const httpAddr = reachableAddr(http.addr);
+  link = new BrokerLink({ brokerAddr, nodeId, grpcAddr, httpAddr, availabilityZone, timelines, log });
+  registerMetrics(metrics, { timelines, counters, link, sent });
+  link.start();
+  const checkpoints = setInterval(() => {
+    for (const timeline of timelines.all()) timeline.submit({ kind: 'checkpoint' });
+  }, CHECKPOINT_INTERVAL_MS);
+  return {
+    nodeId,
+    grpcAddr: grpc.addr,
+    httpAddr: http.addr,
+    log,
+    timelines,
+    stop: async () => {
+      clearInterval(checkpoints);
+      link.stop();
+      stopping.abort();
+      await grpc.shutdown(GRACE_MS);
+      await timelines.close();
+      await http.close();
+      await metrics.close();
+      await unlock();
+    },
+  };
+}

@@ -1,0 +1,43 @@
+/** What a safekeeper counts. */
+import type { LabelledValue, Metrics } from '#shared/runtime/metrics.js';
+import type { Timeline } from './io/timeline.js';
+import type { Timelines } from './io/timelines.js';
+import type { WalStorageCounters } from './io/wal-storage.js';
+import type { BrokerLink } from './rpc/broker-link.js';
+
+export interface MetricSources {
+  readonly timelines: Timelines;
+  readonly counters: WalStorageCounters;
+  readonly link: BrokerLink;
+  /** WAL sent to readers. */
+  readonly sent: { readonly bytes: number };
+}
+
+export function registerMetrics(metrics: Metrics, { timelines, counters, link, sent }: MetricSources): void {
+  const perTimeline = (read: (timeline: Timeline) => number) => (): LabelledValue[] =>
+    timelines.all().map((timeline) => {
+      const { tenantId, timelineId } = timeline.ttid;
+      return { value: read(timeline), labels: { tenant_id: tenantId, timeline_id: timelineId } };
+    });
+  metrics.gauge('safekeeper_timelines', 'Timelines on this safekeeper', () => timelines.count);
+  metrics.counter('safekeeper_wal_written_bytes', 'WAL written', () => counters.writtenBytes);
+  metrics.counter('safekeeper_wal_writes', 'Writes of WAL', () => counters.writes);
+  metrics.counter('safekeeper_wal_syncs', 'Syncs of WAL', () => counters.syncs);
+  metrics.counter('safekeeper_wal_sync_seconds', 'Time spent in syncs of WAL', () => counters.syncSeconds);
+  metrics.counter('safekeeper_segments_created', 'WAL segments created', () => counters.segmentsCreated);
+  metrics.counter('safekeeper_wal_sent_bytes', 'WAL sent to readers', () => sent.bytes);
+  metrics.counter('safekeeper_broker_published', 'Infos published to the broker', () => link.publishedCount);
+  metrics.counter('safekeeper_broker_received', 'Messages received from the broker', () => link.receivedCount);
+  const gauge = (name: string, help: string, read: (timeline: Timeline) => number): void =>
+    metrics.gauge(name, help, perTimeline(read));
+  gauge('safekeeper_term', 'Current term', ({ view }) => view.control.term);
+  gauge('safekeeper_flush_lsn', 'Durable up to here', ({ view }) => view.flushLsn);
+  gauge('safekeeper_commit_lsn', 'Committed up to here', ({ view }) => view.commitLsn);
+  gauge(
+    'safekeeper_remote_consistent_lsn',
+    'Not needed by the page server below',
+    ({ view }) => view.control.remoteConsistentLsn,
+  );
+  gauge('safekeeper_proposers', 'Connected proposers', (timeline) => timeline.proposerCount);
+  gauge('safekeeper_readers', 'Connected WAL readers', (timeline) => timeline.readerCount);
+}
