@@ -128,9 +128,9 @@ export class TarUnpacker {
       next(error);
     };
     own(path, this.account);
-    stream.on('data', (chunk: Uint8Array) => {
+    stream.on('data', (chunk) => {
       try {
-        if (open) writeSync(fd, chunk);
+        if (open) writeSync(fd, chunk as Uint8Array);
       } catch (error) {
         close(asError(error));
       }

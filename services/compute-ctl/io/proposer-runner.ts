@@ -97,6 +97,11 @@ export class ProposerRunner {
     this.source.close();
   }
 
+  /** host:port of each safekeeper. */
+  get addrs(): readonly string[] {
+    return this.options.addrs;
+  }
+
   private addr(peer: PeerIndex): string {
     return this.options.addrs[peer] ?? '';
   }

@@ -1,0 +1,33 @@
+/** compute_ctl: one compute's life, from an empty directory to a Postgres on remote storage. */
+import { runMain } from '#shared/runtime/main.js';
+import { exitWithParent } from '#shared/runtime/parent.js';
+import { announceReady } from '#shared/runtime/ready.js';
+import { onShutdown } from '#shared/runtime/shutdown.js';
+import { initTracing } from '#shared/runtime/tracing.js';
+import { Compute } from './compute.js';
+import { readConfig } from './config.js';
+import { makeLogger, startServers } from './context.js';
+
+/** On top of the limits that a stop has inside. */
+const SHUTDOWN_MARGIN_MS = 15_000;
+
+await runMain(async (argv) => {
+  const config = readConfig(argv);
+  const tracing = initTracing('compute_ctl', process.env);
+  const log = makeLogger(config);
+  const compute = new Compute(config, log);
+  const starting = compute.start();
+  const servers = await startServers(config, compute, log);
+  const stop = async (): Promise<void> => {
+    const { exitCode } = await compute.terminate('immediate');
+    await servers.stop();
+    await tracing.close();
+    if (exitCode !== 0) process.exit(exitCode);
+  };
+  const shutdown = onShutdown(log, stop, config.stopTimeoutMs + SHUTDOWN_MARGIN_MS);
+  exitWithParent(shutdown);
+  void servers.finished.then((exitCode) => shutdown.request('the compute has ended', exitCode));
+  if (!(await starting)) return;
+  const { grpcAddr: grpc, httpAddr: http } = servers;
+  announceReady({ service: 'compute_ctl', grpc, http, pg: compute.pgAddr });
+});
