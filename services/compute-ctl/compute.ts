@@ -10,7 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { errorKind, errorText, StorageError } from '#shared/core/errors.js';
 import { formatLsn, INVALID_LSN } from '#shared/core/lsn.js';
 import type { Lsn } from '#shared/core/lsn.js';
-import { formatAddr } from '#shared/runtime/addr.js';
+import { formatAddr } from '#shared/core/addr.js';
 import type { Logger } from '#shared/runtime/log.js';
 import { specFile } from './config.js';
 import type { ComputeConfig } from './config.js';

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { ComputeServiceService } from '#gen/neon/compute/v1/compute.js';
 import { lsnToWire } from '#shared/core/lsn.js';
 import { startGrpcServer } from '#shared/rpc/server.js';
-import { formatAddr } from '#shared/runtime/addr.js';
+import { formatAddr } from '#shared/core/addr.js';
 import { startHttp } from '#shared/runtime/http.js';
 import { createLogger, type Logger } from '#shared/runtime/log.js';
 import { createMetrics, type Metrics } from '#shared/runtime/metrics.js';
