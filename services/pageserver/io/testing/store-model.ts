@@ -52,11 +52,14 @@ export class StoreModel {
     return newest === undefined || newest.kind === VALUE_TOMBSTONE ? null : newest.value;
   }
 
+  private allKeys(): Set<Key> {
+    const keys = this.parent?.model.allKeys() ?? new Set<Key>();
+    for (const { key } of this.versions) keys.add(key);
+    return keys;
+  }
+
   scan(start: Key, end: Key, at: Lsn): { key: Key; value: Uint8Array }[] {
-    const keys = new Set<Key>();
-    for (let model: StoreModel | null = this; model !== null; model = model.parent?.model ?? null) {
-      for (const { key } of model.versions) keys.add(key);
-    }
+    const keys = this.allKeys();
     const found: { key: Key; value: Uint8Array }[] = [];
     for (const key of keys) {
       if (compareKeys(key, start) < 0 || compareKeys(key, end) >= 0) continue;
