@@ -20,12 +20,14 @@ import { CheckpointTracker } from './checkpoint-tracker.js';
 import { type ControlFile, DB_IN_PRODUCTION, decodeControlFile, shutdownControlFile } from './control-file.js';
 import { crc32c } from './crc32c.js';
 import { physicalSlotState } from './replication-slot.js';
+import { RM_XLOG, XLOG_OVERWRITE_CONTRECORD } from './rmgr.js';
 import { describeRecord } from './testing/describe-record.js';
 import { readWal, type RealWal, waldumpLines } from './testing/real-wal.js';
 import { TempCluster } from './testing/temp-cluster.js';
 import { runWorkload, WORKLOAD_CONFIG } from './testing/workload.js';
 import { findEndOfWal } from './wal-end.js';
 import { pageOffset, recordStart, segmentName, segmentOffset, XLOG_BLCKSZ } from './wal-layout.js';
+import { XLR_RMGR_INFO_MASK } from './wal-record.js';
 import { WalStreamDecoder } from './wal-stream-decoder.js';
 import { firstSegments, synthesizeCheckpoint } from './wal-synthesis.js';
 
@@ -37,6 +39,7 @@ const SLOT = 'walproposer';
 interface Boundary {
   readonly endLsn: Lsn;
   readonly startLsn: Lsn;
+  readonly lengthBytes: number;
 }
 
 function controlPath(cluster: TempCluster): string {
@@ -151,7 +154,10 @@ describe('starting a stock server on synthesized WAL', function () {
       read,
     });
     wal = { ...all, endLsn: end.endLsn, bytes: all.bytes.subarray(0, end.endLsn - all.startLsn) };
-    followTo(end.endLsn, ({ record }) => boundaries.push({ endLsn: record.endLsn, startLsn: record.startLsn }));
+    followTo(end.endLsn, ({ record }) => {
+      const { startLsn, endLsn, totalLength } = record;
+      boundaries.push({ startLsn, endLsn, lengthBytes: totalLength });
+    });
   });
   after(async () => {
     await origin.destroy();
@@ -261,6 +267,32 @@ describe('starting a stock server on synthesized WAL', function () {
       it(`works ${distance} bytes before a segment end`, () => checkAt(pick((end) => toSegmentEnd(end) === distance)));
     }
   }
+
+  it('is followed by a decoder that meets a record given up by the server', async () => {
+    const spanning = boundaries.findLast(({ lengthBytes }) => lengthBytes > 2 * XLOG_BLCKSZ);
+    assert.ok(spanning !== undefined);
+    const cut = lsn(spanning.startLsn - pageOffset(spanning.startLsn) + XLOG_BLCKSZ);
+    await using truth = await base.clone();
+    writeHistory(truth, wal, cut);
+    await truth.own();
+    await truth.start(QUIET);
+    await truth.psql('create table after_crash(i int); checkpoint');
+    await truth.stop('fast');
+    const end = readControl(truth).checkPointLsn;
+    const whole = await readWal(truth, SEGMENT, lsn(end + 120));
+    const from = decodeControlFile(template).checkPointLsn;
+    const decoder = new WalStreamDecoder({ startLsn: from, segSize: SEGMENT });
+    decoder.feed(whole.bytes.subarray(from - whole.startLsn));
+    const lines: string[] = [];
+    let overwrites = 0;
+    while (decoder.next()) {
+      lines.push(describeRecord(decoder.record));
+      const { rmid, info } = decoder.record;
+      if (rmid === RM_XLOG && (info & XLR_RMGR_INFO_MASK) === XLOG_OVERWRITE_CONTRECORD) overwrites += 1;
+    }
+    assert.equal(overwrites, 1);
+    assert.deepEqual(lines, await waldumpLines(truth, from, whole.endLsn));
+  });
 
   it('begins behind the header on a page start', () => {
     const { endLsn } = pick((end) => toPageEnd(end) === 0 && toSegmentEnd(end) !== 0);
