@@ -13,6 +13,7 @@ export const LOADS: readonly Load[] = [
   { name: 'btree', run: (cluster, scale) => sql(cluster, btreeSql(scale)) },
   { name: 'ddl', run: (cluster, scale) => sql(cluster, ddlSql(scale)) },
   { name: 'row locks', run: rowLocks },
+  { name: 'speculation', run: speculation },
   { name: 'transactions', run: transactions },
 ];
 
@@ -76,12 +77,16 @@ function heapSql(scale: number): string {
 
     begin;
     create table frozen (id int, t text);
-    copy (select g, md5(g::text) from generate_series(1, ${rows}) g) to '/tmp/neon-oracle-copy' ;
-    copy frozen from '/tmp/neon-oracle-copy' with (freeze);
+    copy frozen (id) from program 'seq 1 ${rows}' with (freeze);
     commit;
     update frozen set t = 'z' where id % 40 = 0;
     vacuum frozen;
     delete from frozen where id % 41 = 0;
+    begin;
+    create table stays_frozen (id int);
+    copy stays_frozen from program 'seq 1 ${rows}' with (freeze);
+    commit;
+    select * from stays_frozen where id = 3 for update;
 
     create table parts (id int, t text) partition by range (id);
     create table parts_a partition of parts for values from (0) to (100);
@@ -178,13 +183,7 @@ async function rowLocks(cluster: TempCluster, scale: number): Promise<void> {
     insert into l select g, 0 from generate_series(1, 100) g;
     create table child (id int primary key, parent int references l);
     vacuum freeze l;`);
-  const clients = await Promise.all(
-    Array.from({ length: 4 }, async () => {
-      const client = new pg.Client(cluster.connection());
-      await client.connect();
-      return client;
-    }),
-  );
+  const clients = await connect(cluster, 4);
   const [a, b, c, d] = clients as [pg.Client, pg.Client, pg.Client, pg.Client];
   try {
     for (let round = 0; round < 12 * scale; round++) {
@@ -210,6 +209,35 @@ async function rowLocks(cluster: TempCluster, scale: number): Promise<void> {
     await a.query('delete from l where id % 7 = 0 and not exists (select 1 from child where parent = l.id)');
     await a.query('vacuum l');
     await a.query('vacuum freeze l');
+  } finally {
+    await Promise.all(clients.map((client) => client.end()));
+  }
+}
+
+function connect(cluster: TempCluster, count: number): Promise<pg.Client[]> {
+  return Promise.all(
+    Array.from({ length: count }, async () => {
+      const client = new pg.Client(cluster.connection());
+      await client.connect();
+      return client;
+    }),
+  );
+}
+
+/** Sessions that insert the same key at once: the losers undo their speculative rows. The index makes them slow enough to meet. */
+async function speculation(cluster: TempCluster, scale: number): Promise<void> {
+  await cluster.psql(`
+    create table races (k int);
+    create function slowly(k int) returns int language plpgsql immutable as
+      $$ begin perform pg_sleep(0.01); return k; end $$;
+    create unique index on races (slowly(k));`);
+  const clients = await connect(cluster, 3);
+  try {
+    for (let round = 0; round < 6 * scale; round++) {
+      await Promise.all(
+        clients.map((client) => client.query(`insert into races values (${round}) on conflict do nothing`)),
+      );
+    }
   } finally {
     await Promise.all(clients.map((client) => client.end()));
   }

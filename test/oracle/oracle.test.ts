@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { RM_BTREE, RM_HEAP, RM_HEAP2, RM_SEQ } from '#shared/postgres/rmgr.js';
 import { loadedCluster } from './clusters.js';
+import { runDamage } from './damage.js';
 import { compareExact, recover } from './exact.js';
 import { LOADS } from './loads.js';
 import { runMasked } from './masked.js';
@@ -21,7 +22,7 @@ const MUST_REACH = [
 ];
 
 describe('the server as judge of redo', () => {
-  it('agrees with every page image that it put into WAL', async () => {
+  it('agrees with every page image that it put into WAL; damaged values are refused or harmless', async () => {
     await using loaded = await loadedCluster({
       config: ['wal_consistency_checking = all', 'full_page_writes = off'],
       loads: LOADS,
@@ -37,6 +38,11 @@ describe('the server as judge of redo', () => {
       MUST_REACH.filter((name) => !report.reached.has(name)),
       [],
     );
+
+    const seed = Date.now();
+    const damage = runDamage(loaded.snapshot.dataDir, loaded.cluster.dataDir, 7, seed);
+    assert.deepEqual(damage.failures, [], `seed ${seed}`);
+    assert.ok(damage.refused > damage.tried / 20, `${damage.refused} of ${damage.tried} refused`);
   });
 
   it('has the same bytes in every page after it has recovered from a crash', async () => {
