@@ -276,17 +276,24 @@ function childrenOf(pid: number): number[] {
     .filter((id) => parentOf(id) === pid);
 }
 
-function parentOf(pid: number): number | null {
+/** Fields of /proc/PID/stat behind the command: state, parent, …; null when there is no such process. */
+function processFields(pid: number): string[] | null {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   } catch {
     return null;
   }
 }
 
+function parentOf(pid: number): number {
+  return Number(processFields(pid)?.[1]);
+}
+
+/** A zombie that init has not collected yet holds nothing any more. */
 function exists(pid: number): boolean {
-  return parentOf(pid) !== null;
+  const state = processFields(pid)?.[0];
+  return state !== undefined && state !== 'Z';
 }
 
 function freePort(): Promise<number> {
