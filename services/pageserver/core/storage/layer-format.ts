@@ -228,7 +228,7 @@ export function decodeEnds(
 /** Checks the CRC of stored bytes and unpacks them. Result may share `stored`. Throws StorageError `corrupt`. */
 export function unpackPart(stored: Uint8Array, rawLength: number, crc: number, what: string): Uint8Array {
   crcIs(stored, crc, what);
-  if (rawLength === stored.length) return stored;
+  if (rawLength === stored.length) return bare(stored);
   if (rawLength > PART_BYTES_MAX) throw corrupt(`${what}: ${rawLength} bytes is too long`);
   let raw: Uint8Array;
   try {
@@ -239,7 +239,12 @@ export function unpackPart(stored: Uint8Array, rawLength: number, crc: number, w
     throw new StorageError('corrupt', `${what}: cannot be decompressed`, { cause });
   }
   if (raw.length !== rawLength) throw corrupt(`${what}: has ${raw.length} bytes, should have ${rawLength}`);
-  return raw;
+  return bare(raw);
+}
+
+/** The same memory without Buffer's own `slice`, which would share memory where a copy is meant. */
+function bare(bytes: Uint8Array): Uint8Array {
+  return new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
 /** The block index in memory, with the filter. */
@@ -257,7 +262,7 @@ export class LayerIndex {
   constructor(tail: Uint8Array, summary: LayerSummary, span: LayerSpan) {
     const stored = tail.subarray(0, summary.indexStoredLength);
     const bytes = unpackPart(stored, summary.indexRawLength, summary.indexCrc, 'block index');
-    this.filter = tail.slice(summary.indexStoredLength);
+    this.filter = bare(tail).slice(summary.indexStoredLength);
     crcIs(this.filter, summary.filterCrc, 'key filter');
     const count = summary.blockCount;
     this.blockCount = count;
