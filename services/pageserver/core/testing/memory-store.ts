@@ -127,8 +127,8 @@ export class MemoryStore implements TimelineStore {
 
   async scan(start: Key, end: Key, at: Lsn): Promise<ScanEntry[]> {
     const entries: ScanEntry[] = [];
-    for (const key of this.keys()) {
-      if (compareKeys(key, start) < 0 || compareKeys(key, end) >= 0) continue;
+    const keys = this.unsortedKeys().filter((key) => compareKeys(key, start) >= 0 && compareKeys(key, end) < 0);
+    for (const key of keys.sort(compareKeys)) {
       const value = await this.get(key, at);
       if (value !== null) entries.push({ key, value });
     }
@@ -158,9 +158,12 @@ export class MemoryStore implements TimelineStore {
 
   /** All keys with a version here or in the ancestor, in order. */
   keys(): Key[] {
-    const keys = new Set(this.versions.keys());
-    if (this.parent !== null) for (const key of this.parent.keys()) keys.add(key);
-    return [...keys].sort(compareKeys);
+    return this.unsortedKeys().sort(compareKeys);
+  }
+
+  private unsortedKeys(): Key[] {
+    const own = [...this.versions.keys()];
+    return this.parent === null ? own : [...new Set([...own, ...this.parent.unsortedKeys()])];
   }
 
   private *newestFirst(key: Key, at: Lsn): Generator<Version> {
