@@ -38,5 +38,8 @@ export async function assertSameAnswers(compute: string, plain: string, queries:
 
 /** Checks every heap and btree of the database with amcheck. */
 export async function amcheck(url: string): Promise<void> {
-  await pgTool('pg_amcheck', '--install-missing', '--heapallindexed', '--parent-check', '--rootdescend', '-d', url);
+  const { hostname, port, username, pathname } = new URL(url);
+  // pg_amcheck takes patterns, not connection strings, as databases.
+  const where = ['-h', hostname, '-p', port, '-U', username, '-d', pathname.slice(1)];
+  await pgTool('pg_amcheck', '--install-missing', '--heapallindexed', '--parent-check', '--rootdescend', ...where);
 }

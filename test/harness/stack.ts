@@ -203,11 +203,12 @@ export async function withClient<T>(url: string, act: (client: pg.Client) => Pro
   }
 }
 
-/** Rows of one query as arrays of texts. */
+/** Rows of the last statement of a query as arrays of texts. */
 export async function query(url: string, sql: string): Promise<string[][]> {
   return withClient(url, async (client) => {
-    const result = await client.query<unknown[]>({ text: sql, rowMode: 'array' });
-    return result.rows.map((row) => row.map(String));
+    const results: unknown = await client.query({ text: sql, rowMode: 'array' });
+    const last = (Array.isArray(results) ? results.at(-1) : results) as pg.QueryArrayResult<unknown[]>;
+    return last.rows.map((row) => row.map(String));
   });
 }
 

@@ -34,7 +34,7 @@ const QUERIES = [
   'select * from rich order by owner limit 20',
   'select count(*), sum(id) from moved',
   'select last_value from ticket',
-  'select relname, relkind, reltuples from pg_class where relnamespace = 2200 order by relname',
+  'select relname, relkind, relnatts from pg_class where relnamespace = 2200 order by relname',
 ];
 
 describe('a database outlives its compute', function () {
@@ -95,8 +95,10 @@ describe('a database outlives its compute', function () {
   it('dumps the same as the plain Postgres', async () => {
     await runAll(url, [
       'drop table journal, pgbench_accounts, pgbench_branches, pgbench_tellers, pgbench_history',
-      'drop extension amcheck',
+      'drop extension if exists amcheck',
     ]);
+    // A crash skips the values of a sequence that WAL had reserved, here as on a plain server.
+    for (const at of [url, plain.url]) await runAll(at, ["select setval('ticket', 200)"]);
     await assertSameAnswers(url, plain.url, QUERIES);
     await assertSameDump(url, plain.url);
   });

@@ -19,8 +19,7 @@ const CHANGE = [
 const QUERIES = [
   'select count(*), sum(id::bigint), sum(k::bigint), sum(length(filler)) from big',
   "select md5(string_agg(id || filler, ',' order by id)) from big where id % 97 = 0",
-  'set enable_seqscan = off; set enable_bitmapscan = off',
-  'select sum(id) from big where k between 5000 and 6000',
+  'set enable_seqscan = off; set enable_bitmapscan = off; select sum(id) from big where k between 5000 and 6000',
   'select k, count(*) from big group by k order by 2 desc, 1 limit 10',
 ];
 
@@ -58,7 +57,9 @@ describe('a compute with 1 MB of buffers', function () {
   it('really read its pages from the page server', async () => {
     const { httpAddr } = await stack.service('pageserver');
     const metrics = await (await fetch(`http://${httpAddr}/metrics`)).text();
-    const served = [...metrics.matchAll(/^pageserver_getpage\S*_total\S* (\d+)/gm)].map((match) => Number(match[1]));
+    const served = [...metrics.matchAll(/^pageserver_pagestream_requests_total\{[^}]*getpage[^}]*\} (\d+)/gm)].map(
+      (match) => Number(match[1]),
+    );
     const total = served.reduce((sum, count) => sum + count, 0);
     assert.ok(total > 20_000, `the page server served only ${total} pages`);
   });

@@ -21,6 +21,8 @@ export const DEFAULT_PG_PORT = 55432;
 export const START_TIMEOUT_MS = 90_000;
 const STOP_GRACE_MS = 40_000;
 const TERMINATE_DEADLINE_MS = 30_000;
+/** A terminated compute_ctl ends by itself. */
+const EXIT_AFTER_TERMINATE_MS = 5_000;
 /** compute_ctl ends with this code when a newer compute took the timeline over: starting again would only fight it. */
 const EXIT_FENCED = 3;
 
@@ -170,6 +172,7 @@ export class ComputeManager {
     try {
       const request = { mode: TerminateMode.IMMEDIATE };
       const response = await callUnary(client, client.terminate, request, { deadlineMs: TERMINATE_DEADLINE_MS });
+      await process.waitEnded(EXIT_AFTER_TERMINATE_MS);
       return lsnFromWire(response.flushLsn);
     } catch (error) {
       this.options.log.warn(

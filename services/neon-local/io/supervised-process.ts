@@ -163,6 +163,18 @@ export class SupervisedProcess {
     }, next.delayMs);
   }
 
+  /** Waits for a process that was asked to end by other means; it will not be started again. False when it still runs. */
+  async waitEnded(limitMs: number): Promise<boolean> {
+    this.stopping = true;
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, limitMs);
+    });
+    await Promise.race([this.ended, late]);
+    clearTimeout(timer);
+    return this.child === null;
+  }
+
   /** Resolves when the process has ended and will not come back. */
   async stop(graceMs: number, signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM'): Promise<void> {
     this.stopping = true;
