@@ -66,25 +66,37 @@ close_connection(void)
 	conn_number = 0;
 }
 
+/* libpq's messages have several lines and end in a newline; the log wants one line. */
 static void
 note_failure(const char *text)
 {
+	char	   *out = last_failure;
+
 	failures++;
-	strlcpy(last_failure, text, sizeof(last_failure));
-	/* libpq ends its messages with a newline */
-	for (char *end = last_failure + strlen(last_failure); end > last_failure && end[-1] == '\n';)
-		*--end = '\0';
+	for (; *text != '\0' && out < last_failure + sizeof(last_failure) - 1; text++)
+	{
+		bool		blank = *text == '\n' || *text == '\t' || *text == ' ';
+
+		if (!blank)
+			*out++ = *text;
+		else if (out > last_failure && out[-1] != ' ')
+			*out++ = ' ';
+	}
+	if (out > last_failure && out[-1] == ' ')
+		out--;
+	*out = '\0';
 }
 
 void
 connection_drop(const char *reason)
 {
+	note_failure(reason);
 	if (conn_number != 0)
 	{
 		stat_count(STAT_DISCONNECTS);
-		ereport(LOG, (errmsg("neon: closed the connection to the page server: %s", reason), errhidestmt(true)));
+		ereport(LOG,
+				(errmsg("neon: closed the connection to the page server: %s", last_failure), errhidestmt(true)));
 	}
-	note_failure(reason);
 	close_connection();
 }
 
