@@ -35,7 +35,8 @@ export function internPrefix(field1: number, field2: number, field3: number, fie
   const known = idByText.get(text);
   if (known !== undefined) return known;
   const id = prefixes.length;
-  if (id >= PREFIX_COUNT_MAX) throw new StorageError('exhausted', `more than ${PREFIX_COUNT_MAX} relation forks in one process`);
+  if (id >= PREFIX_COUNT_MAX)
+    throw new StorageError('exhausted', `more than ${PREFIX_COUNT_MAX} relation forks in one process`);
   const bytes = new Uint8Array(KEY_PREFIX_BYTES);
   const view = new DataView(bytes.buffer);
   view.setUint8(0, field1);
@@ -53,7 +54,10 @@ export function makeKey(prefixId: number, field6: number): Key {
 }
 
 export function keyOf(fields: KeyFields): Key {
-  return makeKey(internPrefix(fields.field1, fields.field2, fields.field3, fields.field4, fields.field5), fields.field6);
+  return makeKey(
+    internPrefix(fields.field1, fields.field2, fields.field3, fields.field4, fields.field5),
+    fields.field6,
+  );
 }
 
 export function keyPrefixId(key: Key): number {
