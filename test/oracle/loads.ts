@@ -11,6 +11,9 @@ export const LOADS: readonly Load[] = [
   { name: 'pgbench', run: pgbench },
   { name: 'heap', run: (cluster, scale) => sql(cluster, heapSql(scale)) },
   { name: 'btree', run: (cluster, scale) => sql(cluster, btreeSql(scale)) },
+  { name: 'hash', run: (cluster, scale) => sql(cluster, hashSql(scale)) },
+  { name: 'brin', run: (cluster, scale) => sql(cluster, brinSql(scale)) },
+  { name: 'generic', run: (cluster, scale) => sql(cluster, genericSql(scale)) },
   { name: 'ddl', run: (cluster, scale) => sql(cluster, ddlSql(scale)) },
   { name: 'row locks', run: rowLocks },
   { name: 'speculation', run: speculation },
@@ -139,6 +142,74 @@ function btreeSql(scale: number): string {
     vacuum deep;
     vacuum deep;
     insert into deep select lpad(g::text, 900, 'k') from generate_series(1, 30) g;
+  `;
+}
+
+/** Bucket splits, overflow pages, their squeezing, dead tuples removed by insertions. */
+function hashSql(scale: number): string {
+  const rows = 2000 * scale;
+  return `
+    create table hs (id int, k int);
+    create index hs_empty on hs using hash (k);
+    insert into hs select g, g from generate_series(1, ${rows}) g;
+    create index hs_built on hs using hash (id);
+    insert into hs select g, 7 from generate_series(1, ${rows}) g;
+    insert into hs select g, g % 20 from generate_series(1, ${rows / 2}) g;
+    delete from hs where k = 7 and id % 5 <> 0;
+    delete from hs where id between 100 and 900;
+    vacuum hs;
+    insert into hs select g, g * 3 from generate_series(1, ${rows}) g;
+    delete from hs where k > 100;
+    vacuum hs;
+    insert into hs select g, 11 from generate_series(1, ${rows / 2}) g;
+    set enable_seqscan = off; set enable_bitmapscan = off;
+    delete from hs where k = 11 and id < ${rows / 4};
+    select count(*) from hs where k = 11;
+    insert into hs select g, 11 from generate_series(1, ${rows / 4}) g;
+    select count(*) from hs where k = 11;
+    insert into hs select g, 11 from generate_series(1, ${rows / 4}) g;
+    delete from hs; vacuum hs;
+    insert into hs select g, g from generate_series(1, 500) g;
+  `;
+}
+
+/** Summaries, their growth in place and to other pages, extension of the range map, desummarization. */
+function brinSql(scale: number): string {
+  const rows = 500 * scale;
+  return `
+    create table br (id int, t text) with (fillfactor = 20);
+    create index br_id on br using brin (id) with (pages_per_range = 1, autosummarize = off);
+    create index br_t on br using brin (t) with (pages_per_range = 2);
+    create index br_multi on br using brin (id int4_minmax_multi_ops) with (pages_per_range = 1);
+    create index br_bloom on br using brin (id int4_bloom_ops) with (pages_per_range = 1);
+    insert into br select g, repeat(chr(97 + g % 26), g % 600) from generate_series(1, ${rows}) g;
+    select brin_summarize_new_values('br_id'), brin_summarize_new_values('br_t'),
+      brin_summarize_new_values('br_multi'), brin_summarize_new_values('br_bloom');
+    insert into br select -g * 7, repeat('zz', g % 800) from generate_series(1, ${rows}) g;
+    vacuum br;
+    update br set t = repeat('y', 2200) where id % 5 = 0;
+    update br set id = id * 11 where id % 7 = 0;
+    select brin_desummarize_range('br_id', 3), brin_desummarize_range('br_t', 10), brin_desummarize_range('br_id', 20);
+    select brin_summarize_range('br_id', 3);
+    delete from br where id % 3 = 0;
+    vacuum br;
+    insert into br select g, repeat('b', 900) from generate_series(1, ${rows}) g;
+    vacuum br;
+  `;
+}
+
+/** The bloom extension writes generic records. */
+function genericSql(scale: number): string {
+  return `
+    create extension bloom;
+    create table bl (a int, b int);
+    create index bl_ab on bl using bloom (a, b);
+    insert into bl select g, g % 50 from generate_series(1, ${1500 * scale}) g;
+    delete from bl where a % 3 = 0;
+    vacuum bl;
+    insert into bl select g, g % 50 from generate_series(1, ${500 * scale}) g;
+    delete from bl; vacuum bl;
+    insert into bl select g, g % 50 from generate_series(1, 50) g;
   `;
 }
 

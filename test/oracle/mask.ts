@@ -16,12 +16,16 @@ import {
   PD_SPECIAL,
   PD_UPPER,
 } from '#shared/postgres/page-layout.js';
-import { RM_BTREE, RM_HEAP, RM_HEAP2, RM_SEQ } from '#shared/postgres/rmgr.js';
+import { RM_BRIN, RM_BTREE, RM_GENERIC, RM_HASH, RM_HEAP, RM_HEAP2, RM_SEQ } from '#shared/postgres/rmgr.js';
 import { FORK_VM } from './page-files.js';
 
 const HINT_BITS = 0x0f00;
 const COMBOCID = 0x0020;
 const SPECULATIVE_LINE = 0xfffe;
+const HASH_PAGE_TYPES = 0x000f;
+const HASH_TUPLE_PAGES = 0x0003;
+const HASH_HAS_DEAD_TUPLES = 0x0080;
+const BRIN_REVMAP = 0xf092;
 const BTP_LEAF = 0x0001;
 const BTP_HAS_GARBAGE = 0x0040;
 
@@ -43,7 +47,17 @@ export function maskPage(page: Uint8Array, rmid: number, fork: number, block: nu
       maskHole(page, view);
       maskBtree(view);
       break;
+    case RM_HASH:
+      maskHeader(view);
+      maskHole(page, view);
+      maskHash(page, view);
+      break;
+    case RM_BRIN:
+      maskHeader(view);
+      maskBrin(page, view);
+      break;
     case RM_SEQ:
+    case RM_GENERIC:
       maskHole(page, view);
       break;
     default:
@@ -86,17 +100,33 @@ function maskHeap(page: Uint8Array, view: DataView, block: number): void {
   }
 }
 
+function maskLineStates(view: DataView): void {
+  for (let at = PAGE_HEADER_BYTES; at < view.getUint16(PD_LOWER, true); at += 4) {
+    const word = view.getUint32(at, true);
+    if (((word >>> 15) & 3) !== LP_UNUSED) view.setUint32(at, word & ~(3 << 15), true);
+  }
+}
+
+function maskHash(page: Uint8Array, view: DataView): void {
+  const special = PAGE_BYTES - 16;
+  const flags = view.getUint16(special + 12, true);
+  if ((flags & HASH_PAGE_TYPES) === 0) page.fill(0, PAGE_HEADER_BYTES, special);
+  else if (flags & HASH_TUPLE_PAGES) maskLineStates(view);
+  view.setUint16(special + 12, flags & ~HASH_HAS_DEAD_TUPLES, true);
+}
+
+/** A range map uses the whole page; an evacuation of a page is not logged. */
+function maskBrin(page: Uint8Array, view: DataView): void {
+  if (view.getUint16(PAGE_BYTES - 2, true) !== BRIN_REVMAP) maskHole(page, view);
+  view.setUint16(PAGE_BYTES - 4, view.getUint16(PAGE_BYTES - 4, true) & ~1, true);
+}
+
 /** On leaves, scans mark line pointers dead without logging it. */
 function maskBtree(view: DataView): void {
   const special = view.getUint16(PD_SPECIAL, true);
   if (special + 16 > PAGE_BYTES) return;
   const flags = view.getUint16(special + 12, true);
-  if (flags & BTP_LEAF) {
-    for (let at = PAGE_HEADER_BYTES; at < view.getUint16(PD_LOWER, true); at += 4) {
-      const word = view.getUint32(at, true);
-      if (((word >>> 15) & 3) !== LP_UNUSED) view.setUint32(at, word & ~(3 << 15), true);
-    }
-  }
+  if (flags & BTP_LEAF) maskLineStates(view);
   view.setUint16(special + 12, flags & ~BTP_HAS_GARBAGE, true);
   view.setUint16(special + 14, 0, true);
 }

@@ -65,6 +65,10 @@ export function poke32(at: number, value: number): void {
   view.setUint32(at, value, true);
 }
 
+export function peekFloat64(at: number): number {
+  return view.getFloat64(at, true);
+}
+
 export function pokeFloat64(at: number, value: number): void {
   view.setFloat64(at, value, true);
 }

@@ -292,6 +292,22 @@ export function deleteIndexItem(page: number, line: number): void {
   shiftItems(page, offset, length);
 }
 
+/** Removes the item but keeps the numbers of all others: its line becomes unused, or goes away if it is the last. */
+export function deleteIndexItemKeepingLines(page: number, line: number): void {
+  checkPageHeader(page);
+  const offset = itemAddress(page, line, 1) - page;
+  const length = maxAlign(itemLength(page, line));
+  const upper = load16(page + PD_UPPER);
+  if (offset < upper || offset + length > load16(page + PD_SPECIAL)) {
+    throw corruptPage(`item ${line} lies outside the items area`);
+  }
+  if (line < lineCount(page)) store32(lineAddress(page, line), 0);
+  else store16(page + PD_LOWER, load16(page + PD_LOWER) - 4);
+  if (offset > upper) move(page + upper + length, page + upper, offset - upper);
+  store16(page + PD_UPPER, upper + length);
+  shiftItems(page, offset, length);
+}
+
 /** One or two are cut out singly, the last first; more by packing what remains. The bytes left in free space depend on it. */
 const SINGLE_DELETES_MAX = 2;
 

@@ -5,12 +5,26 @@
 import { StorageError } from '#shared/core/errors.js';
 import { formatLsn, type Lsn } from '#shared/core/lsn.js';
 import { clear, memory, PAGE, PAGE_BYTES } from './arena.js';
+import { redoBrin } from './brin.js';
 import { redoBtree } from './btree.js';
+import { redoGeneric } from './generic.js';
+import { redoHash } from './hash.js';
 import { redoHeap } from './heap.js';
 import { redoHeap2 } from './heap2.js';
 import { redoNeonRecord } from './neon-records.js';
 import { isNewPage, setPageLsn } from './page.js';
-import { RM_BTREE, RM_HEAP, RM_HEAP2, RM_SEQ, RM_XLOG, RMGR_NAMES, XLOG_FPI_FOR_HINT } from '#shared/postgres/rmgr.js';
+import {
+  RM_BRIN,
+  RM_BTREE,
+  RM_GENERIC,
+  RM_HASH,
+  RM_HEAP,
+  RM_HEAP2,
+  RM_SEQ,
+  RM_XLOG,
+  RMGR_NAMES,
+  XLOG_FPI_FOR_HINT,
+} from '#shared/postgres/rmgr.js';
 import { redoSequence } from './sequence.js';
 import { restoreImage, SlimRecord, slimWillInit, TAG_IMAGE, TAG_NEON_MIN, TAG_RECORD } from './slim-record.js';
 
@@ -77,6 +91,12 @@ function applyRecord(record: SlimRecord, logHints: boolean): void {
       return redoHeap2(record, logHints);
     case RM_BTREE:
       return redoBtree(record);
+    case RM_HASH:
+      return redoHash(record);
+    case RM_BRIN:
+      return redoBrin(record);
+    case RM_GENERIC:
+      return redoGeneric(record);
     case RM_SEQ:
       return redoSequence(record);
     case RM_XLOG:
