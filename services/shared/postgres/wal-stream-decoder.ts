@@ -9,7 +9,7 @@
  */
 import { StorageError } from '../core/errors.js';
 import { alignLsn, formatLsn, INVALID_LSN, type Lsn } from '../core/lsn.js';
-import { recordCrc } from './crc32c.js';
+import { forgetCached, recordCrc, recordCrcCached } from './crc32c.js';
 import { RM_BUILTIN_MAX, RM_CUSTOM_MIN, RM_XLOG, XLOG_SWITCH } from './rmgr.js';
 import {
   checkSegmentSize,
@@ -173,6 +173,7 @@ export class WalStreamDecoder {
 
   private makeRoom(unread: number, more: number): void {
     const needed = unread + more;
+    forgetCached(this.window);
     if (needed > WINDOW_BYTES_MAX) {
       throw new StorageError('exhausted', `WAL decoder holds ${unread} unread bytes and was fed ${more} more`);
     }
@@ -343,7 +344,8 @@ export class WalStreamDecoder {
   }
 
   private complete(bytes: Uint8Array, view: DataView, at: number, total: number, startLsn: Lsn, endLsn: Lsn): void {
-    if (view.getUint32(at + 20, true) !== recordCrc(bytes, at, total)) throw badRecord(startLsn, 'fails its CRC');
+    const crc = bytes === this.window ? recordCrcCached(bytes, at, total, this.filled) : recordCrc(bytes, at, total);
+    if (view.getUint32(at + 20, true) !== crc) throw badRecord(startLsn, 'fails its CRC');
     const record = this.record;
     record.startLsn = startLsn;
     record.endLsn = endLsn;
