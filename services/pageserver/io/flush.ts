@@ -9,6 +9,8 @@ import { lsn, lsnToHex } from '#shared/core/lsn.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import { MAX_KEY, MIN_KEY } from '../core/storage/layer-name.js';
 import type { MemoryLayer } from '../core/storage/memory-layer.js';
+import { VALUE_IMAGE, VALUE_RECORD } from '../core/storage/store.js';
+import type { Key } from '../core/key.js';
 import type { IndexPublisher } from './index-publisher.js';
 import { LayerFile } from './layer-file.js';
 import { LayerWriter } from './layer-writer.js';
@@ -21,6 +23,8 @@ export interface FlushTarget {
   /** Owner, directory and generation of new files. */
   fileTarget(kind: 'delta' | 'image', range: { lsnStart: Lsn; lsnEnd: Lsn }): Promise<LayerTarget>;
   layerFile(written: WrittenLayer): LayerFile;
+  /** The page at an LSN when it can be had without IO, else null. */
+  pageInMemory(key: Key, at: Lsn): Uint8Array | null;
   /** In one step: readers see the file (if there is one) instead of the in-memory layer. */
   replaceMemory(layer: MemoryLayer, file: LayerFile | null): void;
   /** The index in the object store covers this LSN now. */
@@ -34,14 +38,28 @@ interface FlushJob {
 }
 
 interface Waiter {
-  /** Fulfilled when this LSN is published; MAX = only waits for room. */
+  /** Fulfilled when this LSN is published; null = waits for room. */
   readonly lsn: Lsn | null;
   readonly resolve: () => void;
   readonly reject: (error: unknown) => void;
 }
 
-/** Writes a layer's versions sorted; null when it has none. In an image only the newest version of a key is kept. */
-export async function writeMemoryLayer(layer: MemoryLayer, target: LayerTarget): Promise<WrittenLayer | null> {
+/** Adds images to a layer that is being written. */
+export interface ImageMaker {
+  /** A key whose newest this many versions in the layer are records gets an image behind them. */
+  readonly recordsMin: number;
+  pageInMemory(key: Key, at: Lsn): Uint8Array | null;
+}
+
+/**
+ * Writes a layer's versions sorted; null when it has none. In an image layer only the newest version of a key is kept. In a delta layer
+ * `images` puts an image behind a long chain of records, at the LSN of the last: a read of what is newer stops there.
+ */
+export async function writeMemoryLayer(
+  layer: MemoryLayer,
+  target: LayerTarget,
+  images: ImageMaker | null,
+): Promise<WrittenLayer | null> {
   const writer = new LayerWriter(target);
   await writer.open();
   try {
@@ -52,6 +70,10 @@ export async function writeMemoryLayer(layer: MemoryLayer, target: LayerTarget):
         const { kind, value } = { kind: layer.kindAt(position), value: layer.valueAt(position) };
         if (writer.add(key, layer.lsnAt(position), kind, value)) await writer.drain();
       }
+      if (images === null || !endsInRecords(layer, history, images.recordsMin)) continue;
+      const last = layer.lsnAt(history.at(-1)!);
+      const page = images.pageInMemory(key, last);
+      if (page !== null && writer.add(key, last, VALUE_IMAGE, page)) await writer.drain();
     }
     return await writer.finish({ keyStart: MIN_KEY, keyEnd: MAX_KEY });
   } catch (error) {
@@ -60,9 +82,15 @@ export async function writeMemoryLayer(layer: MemoryLayer, target: LayerTarget):
   }
 }
 
+function endsInRecords(layer: MemoryLayer, history: readonly number[], recordsMin: number): boolean {
+  if (history.length < recordsMin) return false;
+  return history.slice(-recordsMin).every((position) => layer.kindAt(position) === VALUE_RECORD);
+}
+
 export class FlushQueue {
   failureCount = 0;
   private readonly target: FlushTarget;
+  private readonly images: ImageMaker;
   private readonly jobs: FlushJob[] = [];
   private readonly waiters = new Set<Waiter>();
   private readonly stopping = new AbortController();
@@ -70,6 +98,10 @@ export class FlushQueue {
 
   constructor(target: FlushTarget) {
     this.target = target;
+    this.images = {
+      recordsMin: target.env.limits.imageAfterRecords,
+      pageInMemory: (key, at) => target.pageInMemory(key, at),
+    };
   }
 
   get length(): number {
@@ -139,7 +171,9 @@ export class FlushQueue {
     const { layer } = job;
     if (job.file === undefined) {
       const written =
-        layer.versionCount === 0 ? null : await writeMemoryLayer(layer, await this.target.fileTarget('delta', layer));
+        layer.versionCount === 0
+          ? null
+          : await writeMemoryLayer(layer, await this.target.fileTarget('delta', layer), this.images);
       job.file = written === null ? null : this.target.layerFile(written);
       this.target.replaceMemory(layer, job.file);
     }

@@ -22,6 +22,8 @@ export interface StorageLimits {
   readonly checkpointTimeoutMs: number;
   /** Frozen layers not yet in the object store; ingest waits when there are as many. */
   readonly frozenLayersMax: number;
+  /** A page whose versions in a layer end in as many records gets an image at flush: bounds what a read must apply. */
+  readonly imageAfterRecords: number;
   /** Number of L0 layers that starts a compaction: every read of a key that is nowhere in them asks all their filters. */
   readonly compactionThreshold: number;
   /** L0 layers merged at a time: bounds the disk space and time of one compaction. */
@@ -44,6 +46,7 @@ export const DEFAULT_LIMITS: StorageLimits = {
   memoryLayerBytesMax: 128 * MIB,
   checkpointTimeoutMs: 10 * 60 * 1000,
   frozenLayersMax: 2,
+  imageAfterRecords: 64,
   compactionThreshold: 10,
   compactionLayersMax: 20,
   layerTargetBytes: 128 * MIB,

@@ -12,7 +12,7 @@ import { silentLogger } from '#shared/runtime/log.js';
 import { internPrefix, keyOf, makeKey } from '../core/key.js';
 import { VALUE_IMAGE, VALUE_RECORD, VALUE_TOMBSTONE } from '../core/storage/store.js';
 import { createStorageEnv } from './storage-env.js';
-import type { StorageEnv, StorageLimits } from './storage-env.js';
+import type { ReconstructPage, StorageEnv, StorageLimits } from './storage-env.js';
 import { createBranch, createRootTimeline, listTimelines, loadTimeline } from './tenant-storage.js';
 import { FailingStore } from './testing/failing-store.js';
 import { foldPage, foldRedo } from './testing/fold-redo.js';
@@ -171,6 +171,28 @@ describe('timeline storage', () => {
       assert.deepEqual(await root.getPage(page(1), at(100)), foldPage(IMAGE, at(24), Buffer.from('c')));
     }));
 
+  it('puts an image behind a long chain of records at flush', () =>
+    withFixture({ imageAfterRecords: 5 }, async (f) => {
+      const root = await f.root();
+      await root.getPage(page(1), START);
+      let wanted: Uint8Array = IMAGE;
+      for (let i = 1; i <= 20; i++) wanted = foldPage(wanted, at(i * 8), record(root, 1, at(i * 8)));
+      for (let i = 21; i <= 24; i++) record(root, 2, at(i * 8));
+      await root.checkpoint();
+      assert.equal((await root.getPage(page(1), at(20 * 8)))!.length, 8192);
+      const [again] = await f.reload();
+      let applied = 0;
+      const env = { ...f.env, reconstructPage: counting((count) => (applied += count)) };
+      const counted = await loadTimeline(env, again!.index, { generation: 1, parent: null });
+      f.timelines.push(counted);
+      assert.deepEqual(await counted.getPage(page(1), at(24 * 8)), wanted);
+      assert.equal(applied, 0);
+      await counted.getPage(page(1), at(19 * 8));
+      assert.equal(applied, 19, 'history is as before');
+      await counted.getPage(page(2), at(24 * 8));
+      assert.equal(applied, 19 + 4);
+    }));
+
   it('wakes readers when their LSN is there, and tells them why not', () =>
     withFixture({}, async (f) => {
       const root = await f.root();
@@ -240,6 +262,13 @@ describe('timeline storage', () => {
 
 function page2(key: number): ReturnType<typeof page> {
   return (key + 1) as ReturnType<typeof page>;
+}
+
+function counting(note: (count: number) => void): ReconstructPage {
+  return (base, records) => {
+    note(records.length);
+    return foldRedo(base, records);
+  };
 }
 
 describe('branches', () => {

@@ -69,6 +69,7 @@ class World {
     const limits = {
       memoryLayerBytesMax: 3 << 20,
       frozenLayersMax: 2,
+      imageAfterRecords: 3,
       compactionThreshold: 4,
       compactionLayersMax: 6,
       layerTargetBytes: 20_000,

@@ -125,6 +125,7 @@ export class Timeline implements TimelineStore {
       publisher: this.publisher,
       fileTarget: (kind, range) => this.fileTarget(kind, range),
       layerFile: (written) => this.layerFile(written),
+      pageInMemory: (key, at) => this.pageInMemory(key, at),
       replaceMemory: (layer, file) => this.replaceMemory(layer, file),
       published: (remoteConsistentLsn) => {
         this.remoteConsistentLsn = remoteConsistentLsn;
@@ -149,9 +150,8 @@ export class Timeline implements TimelineStore {
   }
 
   advance(lastRecordLsn: Lsn, prevRecordLsn: Lsn): void {
-    if (lastRecordLsn < this.lastRecordLsn || this.open.lsnLast > lastRecordLsn) {
-      const versions = formatLsn(this.open.lsnLast);
-      const text = `advance from ${formatLsn(this.lastRecordLsn)} to ${formatLsn(lastRecordLsn)}, versions to ${versions}`;
+    if (lastRecordLsn < this.lastRecordLsn) {
+      const text = `advance from ${formatLsn(this.lastRecordLsn)} back to ${formatLsn(lastRecordLsn)}`;
       throw new StorageError('internal', text);
     }
     this.lastRecordLsn = lastRecordLsn;
@@ -162,7 +162,7 @@ export class Timeline implements TimelineStore {
       this.open.sizeBytes >= limits.memoryLayerBytesMax ||
       lastRecordLsn - this.open.lsnStart >= limits.checkpointDistanceBytes
     ) {
-      this.freeze();
+      this.requestFreeze();
     } else if (this.freezeTimer === null && !this.closed && lastRecordLsn >= this.open.lsnStart) {
       this.freezeTimer = setTimeout(() => this.requestFreeze(), limits.checkpointTimeoutMs);
       this.freezeTimer.unref();
@@ -175,7 +175,7 @@ export class Timeline implements TimelineStore {
     this.open.discardAbove(this.lastRecordLsn);
   }
 
-  /** Freezes now, or at the next `advance` when versions of an unfinished batch are in. */
+  /** Freezes now, or at the next `advance` when versions above the last record (of an unfinished batch) are in. */
   private requestFreeze(): void {
     if (this.open.lsnLast <= this.lastRecordLsn) this.freeze();
     else this.freezeWanted = true;
@@ -240,7 +240,7 @@ export class Timeline implements TimelineStore {
     const { pgMajor, systemId, segSize, prevRecordLsn } = result;
     Object.assign(this, { pgMajor, systemId, segSize, initdbLsn: result.lsn, minReadableLsn: result.lsn });
     const range = { lsnStart: result.lsn, lsnEnd: lsn(result.lsn + 1) };
-    const written = await writeMemoryLayer(this.open, await this.fileTarget('image', range));
+    const written = await writeMemoryLayer(this.open, await this.fileTarget('image', range), null);
     assert(written !== null, () => 'an import without values');
     const file = this.layerFile(written);
     await this.env.objectStore.putFile(file.objectKey, file.path);
@@ -308,6 +308,16 @@ export class Timeline implements TimelineStore {
     if (page !== undefined) return page;
     const cached = this.pages.find(key, at);
     return this.materialise(key, at, await this.reader.lookup(this, key, at, cached), cached);
+  }
+
+  /** For images at flush: worth having, never worth failing for (a read will say what is wrong with the page). */
+  private pageInMemory(key: Key, at: Lsn): Uint8Array | null {
+    try {
+      return this.tryGetPage(key, at) ?? null;
+    } catch (error) {
+      if (error instanceof StorageError) return null;
+      throw error;
+    }
   }
 
   private materialise(key: Key, at: Lsn, lookup: KeyLookup<LayerFile>, cached: PageEntry | null): Uint8Array | null {

@@ -112,24 +112,16 @@ export class DecodedBlock {
   private readonly offsets: Uint32Array;
   private readonly ends: Uint32Array;
 
-  /** Use `decodeBlock`. */
-  constructor(bytes: Uint8Array, entries: readonly Entry[]) {
+  /** Use `decodeBlock`. Copies the first `count` elements of the columns. */
+  constructor(bytes: Uint8Array, columns: Columns, count: number) {
     this.bytes = bytes;
-    this.count = entries.length;
-    this.sizeBytes = bytes.length + entries.length * ENTRY_OVERHEAD_BYTES;
-    this.keys = new Float64Array(entries.length);
-    this.lsns = new Float64Array(entries.length);
-    this.kinds = new Uint8Array(entries.length);
-    this.offsets = new Uint32Array(entries.length);
-    this.ends = new Uint32Array(entries.length);
-    for (let i = 0; i < entries.length; i++) {
-      const entry = entries[i]!;
-      this.keys[i] = entry.key;
-      this.lsns[i] = entry.lsn;
-      this.kinds[i] = entry.kind;
-      this.offsets[i] = entry.offset;
-      this.ends[i] = entry.end;
-    }
+    this.count = count;
+    this.sizeBytes = bytes.length + count * ENTRY_OVERHEAD_BYTES;
+    this.keys = columns.keys.slice(0, count);
+    this.lsns = columns.lsns.slice(0, count);
+    this.kinds = columns.kinds.slice(0, count);
+    this.offsets = columns.offsets.slice(0, count);
+    this.ends = columns.ends.slice(0, count);
   }
 
   key(i: number): Key {
@@ -175,50 +167,82 @@ export class DecodedBlock {
   }
 }
 
-interface Entry {
-  readonly key: Key;
-  readonly lsn: Lsn;
-  readonly kind: ValueKind;
-  readonly offset: number;
-  readonly end: number;
+interface Columns {
+  readonly keys: Float64Array;
+  readonly lsns: Float64Array;
+  readonly kinds: Uint8Array;
+  readonly offsets: Uint32Array;
+  readonly ends: Uint32Array;
 }
 
-function nextKey(reader: VarintReader, bytes: Uint8Array, form: number, last: Entry | null): Key {
+function makeColumns(capacity: number): Columns {
+  return {
+    keys: new Float64Array(capacity),
+    lsns: new Float64Array(capacity),
+    kinds: new Uint8Array(capacity),
+    offsets: new Uint32Array(capacity),
+    ends: new Uint32Array(capacity),
+  };
+}
+
+/** Where entries are collected before their number is known; reused, since decoding never pauses. */
+let scratch = makeColumns(1024);
+
+function growScratch(): void {
+  const larger = makeColumns(scratch.keys.length * 2);
+  larger.keys.set(scratch.keys);
+  larger.lsns.set(scratch.lsns);
+  larger.kinds.set(scratch.kinds);
+  larger.offsets.set(scratch.offsets);
+  larger.ends.set(scratch.ends);
+  scratch = larger;
+}
+
+const NO_KEY = -1 as Key;
+
+/** `last`: the key before, NO_KEY for the first entry. */
+function nextKey(reader: VarintReader, bytes: Uint8Array, form: number, last: Key): Key {
   if (form === WHOLE_KEY) {
     const key = readKey(bytes, reader.offset);
     reader.offset += KEY_BYTES;
-    if (last !== null && compareKeys(last.key, key) >= 0) throw new StorageError('corrupt', 'keys out of order');
+    if (last !== NO_KEY && compareKeys(last, key) >= 0) throw new StorageError('corrupt', 'keys out of order');
     return key;
   }
-  if (last === null) throw new StorageError('corrupt', 'the first entry has no whole key');
-  if (form === SAME_KEY) return last.key;
+  if (last === NO_KEY) throw new StorageError('corrupt', 'the first entry has no whole key');
+  if (form === SAME_KEY) return last;
   const delta = reader.next();
-  if (form !== SAME_PREFIX || delta === 0 || keyBlock(last.key) + delta > 0xffff_ffff) {
+  if (form !== SAME_PREFIX || delta === 0 || keyBlock(last) + delta > 0xffff_ffff) {
     throw new StorageError('corrupt', `bad key step ${delta} in form ${form}`);
   }
-  return (last.key + delta) as Key;
+  return (last + delta) as Key;
 }
 
 /** Checks and indexes a block's bytes, which the result keeps. Throws StorageError `corrupt` saying what is wrong. */
 export function decodeBlock(bytes: Uint8Array, range: { lsnStart: Lsn; lsnEnd: Lsn }): DecodedBlock {
   const reader = new VarintReader(bytes);
-  const entries: Entry[] = [];
-  let last: Entry | null = null;
+  const { lsnStart, lsnEnd } = range;
+  let count = 0;
+  let key = NO_KEY;
+  let lsn: Lsn = lsnStart;
   while (reader.offset < bytes.length) {
     const tag = reader.byte();
     if (tag > 0x0f) throw new StorageError('corrupt', `bad entry tag ${tag} at byte ${reader.offset - 1}`);
     const form = tag >>> 2;
-    const key = nextKey(reader, bytes, form, last);
-    const base: Lsn = form === SAME_KEY && last !== null ? last.lsn : range.lsnStart;
-    const lsn = (base + reader.next()) as Lsn;
-    if (lsn >= range.lsnEnd) throw new StorageError('corrupt', `LSN ${formatLsn(lsn)} outside the layer`);
+    key = nextKey(reader, bytes, form, key);
+    lsn = ((form === SAME_KEY ? lsn : lsnStart) + reader.next()) as Lsn;
+    if (lsn >= lsnEnd) throw new StorageError('corrupt', `LSN ${formatLsn(lsn)} outside the layer`);
     const length = reader.next();
     const offset = reader.offset;
     if (offset + length > bytes.length) throw new StorageError('corrupt', `value of ${length} bytes is cut off`);
     reader.offset = offset + length;
-    last = { key, lsn, kind: ((tag & 3) + 1) as ValueKind, offset, end: offset + length };
-    entries.push(last);
+    if (count === scratch.keys.length) growScratch();
+    scratch.keys[count] = key;
+    scratch.lsns[count] = lsn;
+    scratch.kinds[count] = (tag & 3) + 1;
+    scratch.offsets[count] = offset;
+    scratch.ends[count] = offset + length;
+    count++;
   }
-  if (last === null) throw new StorageError('corrupt', 'empty block');
-  return new DecodedBlock(bytes, entries);
+  if (count === 0) throw new StorageError('corrupt', 'empty block');
+  return new DecodedBlock(bytes, scratch, count);
 }
