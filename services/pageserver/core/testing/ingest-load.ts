@@ -8,7 +8,8 @@ const SCHEMA = `
   create table toasted(id int, body text); alter table toasted alter body set storage external;
   create unlogged table scratch(id int primary key, body text); insert into scratch select i, 'x' from generate_series(1, 500) i;
   create index on plain using gin (string_to_array(value, '1'));
-  create index on plain using brin (id); create index on plain using hash (tag);
+  create index on plain using brin (id);
+  create index on plain using hash (tag);
   create sequence numbers;
 `;
 
@@ -66,9 +67,9 @@ async function multixacts(cluster: TempCluster): Promise<void> {
   await cluster.psql('update lockme set id = -id where id < 5; delete from lockme where id = 7');
 }
 
-/** Leaves one transaction prepared and, after an immediate stop, one open. */
-export async function runIngestLoad(cluster: TempCluster): Promise<void> {
-  await cluster.psql(SCHEMA);
+/** Leaves one transaction prepared. `edit` may change the statements that make the schema. */
+export async function runIngestLoad(cluster: TempCluster, edit: (sql: string) => string = (sql) => sql): Promise<void> {
+  await cluster.psql(edit(SCHEMA));
   await cluster.psql(MAPS);
   await cluster.psql(FILES);
   await cluster.psql(DATABASES.split(';').join(';\n'));
@@ -84,7 +85,9 @@ export async function runIngestLoad(cluster: TempCluster): Promise<void> {
     await cluster.psql(prepare(name, from));
   }
   await cluster.psql(`commit prepared 'committed'; rollback prepared 'aborted'`);
-  await cluster.psql('checkpoint; update plain set value = md5(value) where id % 5 = 0 and id < 9000; select pg_switch_wal()');
+  await cluster.psql(
+    'checkpoint; update plain set value = md5(value) where id % 5 = 0 and id < 9000; select pg_switch_wal()',
+  );
   await cluster.psql(`vacuum (freeze) lockme; insert into plain select -1000 - i, 'late', 0 from generate_series(1, 200) i;
     begin; create table open_at_crash as select generate_series(1, 100) i; insert into plain values (-5000, 'lost', 0);`);
 }
