@@ -22,14 +22,14 @@ import { crc32c } from './crc32c.js';
 import { physicalSlotState } from './replication-slot.js';
 import { RM_XLOG, XLOG_OVERWRITE_CONTRECORD } from './rmgr.js';
 import { describeRecord } from './testing/describe-record.js';
-import { readWal, type RealWal, waldumpLines } from './testing/real-wal.js';
+import { paddedLsn, readWal, type RealWal, waldumpLines } from './testing/real-wal.js';
 import { TempCluster } from './testing/temp-cluster.js';
 import { runWorkload, WORKLOAD_CONFIG } from './testing/workload.js';
 import { findEndOfWal } from './wal-end.js';
 import { pageOffset, recordStart, segmentName, segmentOffset, XLOG_BLCKSZ } from './wal-layout.js';
 import { XLR_RMGR_INFO_MASK } from './wal-record.js';
 import { WalStreamDecoder } from './wal-stream-decoder.js';
-import { firstSegments, synthesizeCheckpoint } from './wal-synthesis.js';
+import { firstSegments, segmentPrefix, synthesizeCheckpoint } from './wal-synthesis.js';
 
 const SEGMENT = 1024 * 1024;
 const SWEEP = process.env['WAL_BOOT_SWEEP'] === '1';
@@ -292,6 +292,24 @@ describe('starting a stock server on synthesized WAL', function () {
     }
     assert.equal(overwrites, 1);
     assert.deepEqual(lines, await waldumpLines(truth, from, whole.endLsn));
+  });
+
+  it('leads pg_waldump from a file’s first byte to the first record', async () => {
+    const { systemId, segSize } = decodeControlFile(template);
+    const at = pick((end) => toSegmentEnd(end) > 20 * XLOG_BLCKSZ && segmentOffset(end, SEGMENT) > 20 * XLOG_BLCKSZ);
+    const start = lsn(at.endLsn - segmentOffset(at.endLsn, SEGMENT));
+    const file = Buffer.alloc(SEGMENT);
+    for (const { offset, bytes } of segmentPrefix({ lsn: at.endLsn, systemId, segSize })) file.set(bytes, offset);
+    wal.bytes.copy(file, at.endLsn - start, at.endLsn - wal.startLsn, start + SEGMENT - wal.startLsn);
+    const name = path.join(base.root, segmentName(start / SEGMENT, SEGMENT));
+    writeFileSync(name, file);
+    const { stdout } = await base.run('pg_waldump', ['-n', '5', name]);
+    const found = stdout.split('\n').filter((line) => line.startsWith('rmgr:'));
+    assert.equal(found.length, 5);
+    assert.match(
+      found[0] ?? '',
+      new RegExp(`lsn: ${paddedLsn(recordStart(at.endLsn, SEGMENT))}, prev ${paddedLsn(at.startLsn)}`),
+    );
   });
 
   it('begins behind the header on a page start', () => {
