@@ -296,7 +296,9 @@ describe('starting a stock server on synthesized WAL', function () {
 
   it('leads pg_waldump from a file’s first byte to the first record', async () => {
     const { systemId, segSize } = decodeControlFile(template);
-    const at = pick((end) => toSegmentEnd(end) > 20 * XLOG_BLCKSZ && segmentOffset(end, SEGMENT) > 20 * XLOG_BLCKSZ);
+    const middle = (end: Lsn): boolean => Math.abs(segmentOffset(end, SEGMENT) - SEGMENT / 2) < SEGMENT / 4;
+    const at = boundaries.slice(0, -20).findLast(({ endLsn }) => middle(endLsn) && toPageEnd(endLsn) > 1000);
+    assert.ok(at !== undefined);
     const start = lsn(at.endLsn - segmentOffset(at.endLsn, SEGMENT));
     const file = Buffer.alloc(SEGMENT);
     for (const { offset, bytes } of segmentPrefix({ lsn: at.endLsn, systemId, segSize })) file.set(bytes, offset);
