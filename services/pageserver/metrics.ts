@@ -21,7 +21,7 @@ export function registerMetrics(metrics: Metrics, sources: MetricSources): void 
   counter('pageserver_pagestream_slow_milliseconds', 'Time of requests that had to wait for IO or WAL', () =>
     pagestream.slowMilliseconds(),
   );
-  counter('pageserver_pagestream_slow_seconds_bucket', 'Requests that had to wait, by upper bound', () =>
+  gauge('pageserver_pagestream_slow_seconds_bucket', 'Requests that had to wait, by upper bound', () =>
     pagestream.latencyClasses(),
   );
   gauge('pageserver_pagestream_in_flight', 'Requests that wait for IO or WAL now', () => pagestream.inFlight);

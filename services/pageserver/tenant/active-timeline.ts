@@ -61,6 +61,11 @@ export class ActiveTimeline {
     return this.store.ttid;
   }
 
+  /** Resolves when the head was read, or could not be (then it is tried again when WAL comes). */
+  async whenOpen(): Promise<void> {
+    await this.#opening?.catch(() => undefined);
+  }
+
   get walLagBytes(): number {
     return this.receiver.lagBytes;
   }
@@ -100,6 +105,7 @@ export class ActiveTimeline {
     this.#isStopping = true;
     await this.receiver.stop();
     if (flushTimeoutMs > 0) await this.#flush(flushTimeoutMs);
+    await this.whenOpen();
     await this.store.close();
   }
 

@@ -100,6 +100,7 @@ export class Tenant {
           : await this.#branch(timelineId, origin);
       const timeline = new ActiveTimeline(store, this.#env);
       this.timelines.set(timelineId, timeline);
+      await timeline.whenOpen();
       this.#env.log.info(
         { tenant: this.id, timeline: timelineId, from: origin.kind, lsn: formatLsn(store.lastRecordLsn) },
         'created timeline',

@@ -159,10 +159,14 @@ export class WalReceiver {
   /** One connection from start to end. Rejects only for a broken invariant, which ends the process. */
   async #runSession(to: SafekeeperState): Promise<void> {
     const { log } = this.#options;
-    if (this.#abort.signal.aborted || this.#sourceAddr !== to.grpcAddr) return;
+    if (!this.#isWanted(to)) return;
     let connection: WalConnection | null = null;
     try {
-      connection = await this.#openConnection(to);
+      this.#sink ??= await this.#options.openSink(this.#hasFailed);
+      this.#hasFailed = false;
+      // Reading the head may have taken long.
+      if (!this.#isWanted(to)) return;
+      connection = this.#openConnection(to, this.#sink);
       await connection.run();
       if (this.#connection === connection) log.debug({ safekeeper: to.grpcAddr }, 'the safekeeper ended its stream');
     } catch (error) {
@@ -170,15 +174,18 @@ export class WalReceiver {
       if (!this.#abort.signal.aborted) this.#noteFailure(to, error);
     } finally {
       connection?.close();
-      if (this.#connection === connection) this.#disconnect();
+      if (this.#sourceAddr === to.grpcAddr) this.#disconnect();
     }
   }
 
-  async #openConnection(to: SafekeeperState): Promise<WalConnection> {
+  /** False when the receiver was stopped, or has chosen another safekeeper meanwhile. */
+  #isWanted(to: SafekeeperState): boolean {
+    return !this.#abort.signal.aborted && this.#sourceAddr === to.grpcAddr;
+  }
+
+  #openConnection(to: SafekeeperState, sink: ReceivedTimeline): WalConnection {
     const { store, stats, clientName } = this.#options;
-    this.#sink ??= await this.#options.openSink(this.#hasFailed);
-    this.#hasFailed = false;
-    const applier = new WalApplier(store, this.#sink, stats);
+    const applier = new WalApplier(store, sink, stats);
     const connection = new WalConnection({
       addr: to.grpcAddr,
       ttid: store.ttid,
