@@ -9,9 +9,10 @@ import type {
   ProposerGreeting,
 } from '#gen/neon/safekeeper/v1/safekeeper.js';
 import type { AcceptorReply } from '../core/acceptor-types.js';
+import { newControlState } from '../core/control-state.js';
 import type { Timeline } from '../io/timeline.js';
 import type { Timelines } from '../io/timelines.js';
-import { greetingFromWire, newControlState, proposerInputFromWire, replyToWire } from './conversion.js';
+import { greetingFromWire, proposerInputFromWire, replyToWire } from './conversion.js';
 
 /** Far more than a proposer that follows the protocol can have outstanding. */
 const REPLIES_COUNT_MAX = 64;

@@ -15,6 +15,7 @@ import type {
 } from '#gen/neon/safekeeper/v1/safekeeper.js';
 import type { AcceptorReply, ControlState, GreetingInput, Membership, ProposerInput } from '../core/acceptor-types.js';
 import type { PageserverFeedback } from '../core/feedback.js';
+import { newControlState } from '../core/control-state.js';
 import { NO_MEMBERSHIP } from '../core/membership.js';
 import type { Timeline } from '../io/timeline.js';
 
@@ -161,35 +162,6 @@ function feedbackToWire(feedback: PageserverFeedback): WireFeedback {
     diskConsistentLsn: lsnToWire(feedback.diskConsistentLsn),
     remoteConsistentLsn: lsnToWire(feedback.remoteConsistentLsn),
     replyTimeUs: BigInt(feedback.replyTimeUs),
-  };
-}
-
-/** A timeline that no leader has been on yet. Its log begins at `startLsn`, and its history with term 0; or later, when 0. */
-export function newControlState(options: {
-  readonly ttid: ControlState['ttid'];
-  readonly startLsn: Lsn;
-  readonly pgVersion: number;
-  readonly systemId: bigint;
-  readonly segSize: number;
-  readonly membership: Membership;
-  readonly nowMs: number;
-}): ControlState {
-  const { startLsn: start } = options;
-  return {
-    ttid: options.ttid,
-    membership: options.membership,
-    term: 0,
-    history: start === INVALID_LSN ? [] : [{ term: 0, lsn: start }],
-    pgVersion: options.pgVersion,
-    systemId: options.systemId,
-    segSize: options.segSize,
-    createdAtMs: options.nowMs,
-    timelineStartLsn: start,
-    localStartLsn: start,
-    commitLsn: start,
-    backupLsn: start,
-    peerHorizonLsn: start,
-    remoteConsistentLsn: start,
   };
 }
 
