@@ -280,6 +280,7 @@ describe('branches', () => {
       f.timelines.push(child);
       assert.equal(child.lastRecordLsn, at(8));
       assert.equal(child.prevRecordLsn, at(0));
+      assert.deepEqual([child.minReadableLsn, child.initdbLsn], [START, START]);
       record(root, 1, at(16));
       root.put(META, at(24), VALUE_TOMBSTONE, new Uint8Array(0));
       root.advance(at(24), at(16));
