@@ -14,6 +14,7 @@ export const LOADS: readonly Load[] = [
   { name: 'hash', run: (cluster, scale) => sql(cluster, hashSql(scale)) },
   { name: 'brin', run: (cluster, scale) => sql(cluster, brinSql(scale)) },
   { name: 'generic', run: (cluster, scale) => sql(cluster, genericSql(scale)) },
+  { name: 'gin', run: (cluster, scale) => sql(cluster, ginSql(scale)) },
   { name: 'ddl', run: (cluster, scale) => sql(cluster, ddlSql(scale)) },
   { name: 'row locks', run: rowLocks },
   { name: 'speculation', run: speculation },
@@ -210,6 +211,45 @@ function genericSql(scale: number): string {
     insert into bl select g, g % 50 from generate_series(1, ${500 * scale}) g;
     delete from bl; vacuum bl;
     insert into bl select g, g % 50 from generate_series(1, 50) g;
+  `;
+}
+
+/** Pending lists, posting trees with several levels, recompression, page deletion. */
+function ginSql(scale: number): string {
+  const rows = 3000 * scale;
+  return `
+    create table gi (id int, a int[]);
+    create index gi_slow on gi using gin (a) with (fastupdate = off);
+    create index gi_fast on gi using gin (a) with (fastupdate = on, gin_pending_list_limit = 64);
+    insert into gi select g, array[1, g % 3 + 10, g % 500 + 1000] from generate_series(1, ${rows}) g;
+    insert into gi select g, array_agg(x) from generate_series(1, ${10 * scale}) g, generate_series(g, g + 400) x group by g;
+    vacuum gi;
+    delete from gi where id % 4 = 0;
+    vacuum gi;
+    insert into gi select g, array[1, g % 50] from generate_series(1, ${rows}) g;
+    select gin_clean_pending_list('gi_fast');
+    insert into gi select g, array[1, 2] from generate_series(1, 200) g;
+    create index gi_built on gi using gin (a);
+    delete from gi where id between ${rows / 4} and ${rows};
+    vacuum gi;
+    insert into gi select g, array[1, 7] from generate_series(1, ${rows / 2}) g;
+    delete from gi;
+    vacuum gi;
+    vacuum gi;
+    insert into gi select g, array[1, g] from generate_series(1, 300) g;
+    create table gi_wide (t text[]);
+    create index gi_wide_t on gi_wide using gin (t) with (fastupdate = off);
+    insert into gi_wide select array[repeat(md5(g::text), 60), md5(g::text)] from generate_series(1, ${150 * scale}) g;
+    create table gi_deep (id int);
+    copy gi_deep from program 'seq 1 50000';
+    create index gi_deep_i on gi_deep using gin ((array[least(id, 1)])) with (fastupdate = off);
+    insert into gi_deep select generate_series(60001, ${60000 + 1500 * scale});
+    delete from gi_deep where id between 5000 and 40000;
+    vacuum gi_deep;
+    vacuum gi_deep;
+    insert into gi_deep select generate_series(1, ${1500 * scale});
+    delete from gi_deep where id % 3 = 0;
+    vacuum gi_deep;
   `;
 }
 

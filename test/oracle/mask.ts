@@ -16,7 +16,7 @@ import {
   PD_SPECIAL,
   PD_UPPER,
 } from '#shared/postgres/page-layout.js';
-import { RM_BRIN, RM_BTREE, RM_GENERIC, RM_HASH, RM_HEAP, RM_HEAP2, RM_SEQ } from '#shared/postgres/rmgr.js';
+import { RM_BRIN, RM_BTREE, RM_GENERIC, RM_GIN, RM_HASH, RM_HEAP, RM_HEAP2, RM_SEQ } from '#shared/postgres/rmgr.js';
 import { FORK_VM } from './page-files.js';
 
 const HINT_BITS = 0x0f00;
@@ -25,6 +25,7 @@ const SPECULATIVE_LINE = 0xfffe;
 const HASH_PAGE_TYPES = 0x000f;
 const HASH_TUPLE_PAGES = 0x0003;
 const HASH_HAS_DEAD_TUPLES = 0x0080;
+const GIN_DELETED = 0x0004;
 const BRIN_REVMAP = 0xf092;
 const BTP_LEAF = 0x0001;
 const BTP_HAS_GARBAGE = 0x0040;
@@ -51,6 +52,11 @@ export function maskPage(page: Uint8Array, rmid: number, fork: number, block: nu
       maskHeader(view);
       maskHole(page, view);
       maskHash(page, view);
+      break;
+    case RM_GIN:
+      maskHeader(view);
+      if (view.getUint16(PAGE_BYTES - 2, true) & GIN_DELETED) maskContent(page);
+      else maskHole(page, view);
       break;
     case RM_BRIN:
       maskHeader(view);
@@ -105,6 +111,12 @@ function maskLineStates(view: DataView): void {
     const word = view.getUint32(at, true);
     if (((word >>> 15) & 3) !== LP_UNUSED) view.setUint32(at, word & ~(3 << 15), true);
   }
+}
+
+/** All but the header, of which lower and upper go as well. */
+function maskContent(page: Uint8Array): void {
+  page.fill(0, PAGE_HEADER_BYTES, PAGE_BYTES);
+  page.fill(0, PD_LOWER, PD_SPECIAL);
 }
 
 function maskHash(page: Uint8Array, view: DataView): void {

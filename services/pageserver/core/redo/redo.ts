@@ -8,6 +8,7 @@ import { clear, memory, PAGE, PAGE_BYTES } from './arena.js';
 import { redoBrin } from './brin.js';
 import { redoBtree } from './btree.js';
 import { redoGeneric } from './generic.js';
+import { redoGin } from './gin.js';
 import { redoHash } from './hash.js';
 import { redoHeap } from './heap.js';
 import { redoHeap2 } from './heap2.js';
@@ -17,6 +18,7 @@ import {
   RM_BRIN,
   RM_BTREE,
   RM_GENERIC,
+  RM_GIN,
   RM_HASH,
   RM_HEAP,
   RM_HEAP2,
@@ -93,6 +95,8 @@ function applyRecord(record: SlimRecord, logHints: boolean): void {
       return redoBtree(record);
     case RM_HASH:
       return redoHash(record);
+    case RM_GIN:
+      return redoGin(record);
     case RM_BRIN:
       return redoBrin(record);
     case RM_GENERIC:
