@@ -8,7 +8,7 @@
  * Checked all the time:
  * - a term is won once;
  * - what a compute reports as committed is durable on a majority, agrees with everything reported before, and never shrinks;
- * - a compute starts exactly where committed WAL, and all that may be committed, ends.
+ * - a term starts behind everything that earlier terms committed, whenever the news of either arrives.
  */
 import { strict as assert } from 'node:assert';
 import type { TermHistory } from '#shared/consensus/term-history.js';
@@ -247,7 +247,6 @@ export class Compute {
         assert.ok(!this.recovered, 'recovered twice');
         this.recovered = true;
         this.endLsn = effect.lsn;
-        this.world.onRecovered(effect.lsn);
         break;
       case 'committed':
         this.world.onCommitted(this, effect.lsn);
@@ -300,7 +299,9 @@ export class World {
   readonly random: (below: number) => number;
   readonly safekeepers: Safekeeper[];
   readonly computes: Compute[] = [];
-  readonly wonTerms = new Map<number, number>();
+  /** Who won which term. */
+  readonly wonTerms = new Map<number, { readonly compute: number; readonly startLsn: number }>();
+  private readonly commitOfTerm = new Map<number, number>();
   nowMs = 0;
   mayCrash = true;
   commitCount = 0;
@@ -384,21 +385,28 @@ export class World {
   }
 
   onElected(compute: Compute, term: number): void {
-    const winner = this.wonTerms.get(term) ?? compute.id;
-    assert.equal(winner, compute.id, `term ${term} was won twice`);
-    this.wonTerms.set(term, compute.id);
-    const { startLsn } = compute.proposer;
-    assert.ok(startLsn >= this.committedEnd, `term ${term} starts at ${startLsn}, committed is ${this.committedEnd}`);
+    assert.equal(this.wonTerms.get(term)?.compute ?? compute.id, compute.id, `term ${term} was won twice`);
+    this.wonTerms.set(term, { compute: compute.id, startLsn: compute.proposer.startLsn });
+    this.checkOrder();
   }
 
-  onRecovered(startLsn: number): void {
-    assert.ok(startLsn >= this.committedEnd, `started at ${startLsn}, but ${this.committedEnd} is committed`);
+  /** What a term committed, every later one starts behind. (News travel slowly: a later term may have gone on long ago.) */
+  private checkOrder(): void {
+    for (const [term, commitLsn] of this.commitOfTerm) {
+      for (const [later, { startLsn }] of this.wonTerms) {
+        const inOrder = later <= term || startLsn >= commitLsn;
+        assert.ok(inOrder, `term ${later} starts at ${startLsn}, term ${term} committed ${commitLsn}`);
+      }
+    }
   }
 
   onCommitted(compute: Compute, commitLsn: number): void {
     assert.ok(commitLsn > compute.committedLsn, 'a commit position fell');
     compute.committedLsn = commitLsn;
     this.commitCount += 1;
+    const { term } = compute.proposer;
+    this.commitOfTerm.set(term, commitLsn);
+    this.checkOrder();
     const { startLsn } = compute.proposer;
     const copy = this.majorityCopy(commitLsn);
     assert.ok(copy !== null, `commit ${commitLsn} is not durable on a majority`);
