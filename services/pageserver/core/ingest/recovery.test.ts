@@ -3,87 +3,25 @@
  * kind that can be rebuilt, SLRU files, relation maps, two-phase files, checkpoint fields. All bytes, nothing masked.
  */
 import { strict as assert } from 'node:assert';
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
 import { StorageError } from '#shared/core/errors.js';
 import { decodeControlFile } from '#shared/postgres/control-file.js';
-import { crc32c } from '#shared/postgres/crc32c.js';
+import { CLOG_TRUNCATE, RM_CLOG, RM_MULTIXACT, XLOG_MULTIXACT_TRUNCATE_ID } from '#shared/postgres/rmgr.js';
 import type { TempCluster } from '#shared/postgres/testing/temp-cluster.js';
-import { readDataDir } from '../../io/datadir-reader.js';
-import { type DataDirPath, parseDataDirPath } from '../import/datadir-paths.js';
-import { FORK_FSM, FORK_INIT, formatRel, type RelTag, SLRU_KINDS } from '../keyspace.js';
-import { runIngestLoad } from '../testing/ingest-load.js';
-import { controlPath, type IngestedHistory, RecordedHistory } from '../testing/recorded-history.js';
+import { FORK_FSM, formatRel } from '../keyspace.js';
+import { differences, type Files, filesFromView, filesOf, PAGE } from '../testing/datadir-files.js';
+import { lockFromTwoSessions, runIngestLoad } from '../testing/ingest-load.js';
+import { controlPath, decodeWal, type IngestedHistory, RecordedHistory } from '../testing/recorded-history.js';
 
-const PAGE = 8192;
-
-interface Files {
-  /** Without FSM, which WAL says little about; without the contents of unlogged relations. */
-  readonly relations: Map<string, { rel: RelTag; bytes: Buffer }>;
-  readonly others: Map<string, Buffer>;
-}
-
-async function filesOf(cluster: TempCluster): Promise<Files> {
-  const files: Files = { relations: new Map(), others: new Map() };
-  for await (const entry of readDataDir(cluster.dataDir)) {
-    const found = parseDataDirPath(entry.path);
-    if (entry.type === 'directory' || found.kind === 'ignored') continue;
-    const pieces: Uint8Array[] = [];
-    for await (const piece of entry.pieces) pieces.push(piece);
-    place(files, found, entry.path, Buffer.concat(pieces));
-  }
-  for (const [name, { rel }] of files.relations) {
-    const isUnlogged = files.relations.has(formatRel({ ...rel, fork: FORK_INIT }));
-    if (rel.fork === FORK_FSM || (rel.fork !== FORK_INIT && isUnlogged)) files.relations.delete(name);
-  }
-  return files;
-}
-
-function place(files: Files, found: DataDirPath, path: string, bytes: Buffer): void {
-  assert.notEqual(found.kind, 'refused', path);
-  if (found.kind === 'relation') files.relations.set(formatRel(found.rel), { rel: found.rel, bytes });
-  else files.others.set(path, bytes);
-}
-
-/** What storage would write out, under the same names. */
-async function filesFromView({ view, store }: IngestedHistory): Promise<Map<string, Buffer>> {
-  const at = store.lastRecordLsn;
-  const files = new Map<string, Buffer>();
-  const directories = ['pg_xact', 'pg_multixact/members', 'pg_multixact/offsets'];
-  for (const kind of SLRU_KINDS) {
-    for (const { segno } of await view.slruSegments(kind, at)) {
-      const name = segno.toString(16).toUpperCase().padStart(4, '0');
-      files.set(`${directories[kind]}/${name}`, Buffer.from((await view.slruSegment(kind, segno, at)) ?? []));
-    }
-  }
-  files.set('PG_VERSION', Buffer.from('15\n'));
-  for (const { spc, db, relationMap } of await view.databases(at)) {
-    const directory = spc === 1664 ? 'global' : `base/${db}`;
-    if (spc !== 1664) files.set(`${directory}/PG_VERSION`, Buffer.from('15\n'));
-    if (relationMap !== null) files.set(`${directory}/pg_filenode.map`, Buffer.from(relationMap));
-  }
-  for (const { xid, state } of await view.preparedTransactions(at)) {
-    const crc = Buffer.alloc(4);
-    crc.writeUInt32LE(crc32c(state));
-    files.set(`pg_twophase/${xid.toString(16).toUpperCase().padStart(8, '0')}`, Buffer.concat([state, crc]));
-  }
-  return files;
-}
-
-function differences(page: Uint8Array, truth: Uint8Array): string {
-  const at: number[] = [];
-  for (let i = 0; i < PAGE; i++) if (page[i] !== truth[i]) at.push(i);
-  return `${at.length} bytes differ, the first at ${at.slice(0, 8).join(', ')}`;
-}
-
-describe('ingest against stock crash recovery', function () {
-  this.timeout(180_000);
+function agreesWithRecovery(record: () => Promise<RecordedHistory>, relationsMin: number): () => IngestedHistory {
   let history: RecordedHistory;
   let ingested: IngestedHistory;
   let truth: TempCluster;
   let files: Files;
 
   before(async () => {
-    history = await RecordedHistory.record({ load: runIngestLoad, stop: 'immediate' });
+    history = await record();
     ingested = await history.ingestTo();
     truth = await history.recoverTo();
     files = await filesOf(truth);
@@ -101,7 +39,7 @@ describe('ingest against stock crash recovery', function () {
       .filter(({ fork }) => fork !== FORK_FSM)
       .map((relation) => `${formatRel(relation)} ${relation.sizeBlocks}`);
     const wanted = [...files.relations].map(([name, { bytes }]) => `${name} ${bytes.length / PAGE}`);
-    assert.ok(wanted.length > 1000);
+    assert.ok(wanted.length > relationsMin);
     assert.deepEqual(sizes.sort(), wanted.sort());
   });
 
@@ -124,7 +62,7 @@ describe('ingest against stock crash recovery', function () {
       }
     }
     assert.deepEqual(wrong.slice(0, 20), []);
-    assert.ok(compared > 5000, `only ${compared} pages were compared`);
+    assert.ok(compared > 2 * relationsMin, `only ${compared} pages were compared`);
     assert.ok([...notDone.keys()].every((name) => ['Gin', 'Hash', 'BRIN', 'Gist', 'SPGist'].includes(name)));
   });
 
@@ -152,5 +90,45 @@ describe('ingest against stock crash recovery', function () {
       assert.equal(ingest.relationSize(rel, store.lastRecordLsn), bytes.length / PAGE);
     }
     assert.equal(await ingested.view.logicalSize(store.lastRecordLsn), ingest.logicalSizeBytes);
+  });
+  return () => ingested;
+}
+
+/** Moves the next xid two pg_xact segments on, so that freezing everything leaves old segments to remove. */
+async function skipXids(cluster: TempCluster): Promise<void> {
+  const directory = path.join(cluster.dataDir, 'pg_xact');
+  await cluster.run('pg_resetwal', ['-f', '-x', String(2 * 32 * 32768 + 5), cluster.dataDir]);
+  writeFileSync(path.join(directory, '0001'), Buffer.alloc(32 * PAGE));
+  writeFileSync(path.join(directory, '0002'), Buffer.alloc(PAGE));
+  await cluster.own();
+}
+
+async function freezeEverything(cluster: TempCluster): Promise<void> {
+  await cluster.psql(`update pg_database set datallowconn = true; create table lockme(id int primary key);
+    insert into lockme select generate_series(1, 3000);`);
+  await lockFromTwoSessions(cluster, 40);
+  for (const database of ['postgres', 'template1', 'template0']) await cluster.psql('vacuum freeze', database);
+}
+
+describe('ingest against stock crash recovery', function () {
+  this.timeout(180_000);
+
+  describe('of a load of everything', () => {
+    agreesWithRecovery(() => RecordedHistory.record({ load: runIngestLoad, stop: 'immediate' }), 1000);
+  });
+
+  describe('after old transactions were forgotten', () => {
+    let history: RecordedHistory;
+    const ingested = agreesWithRecovery(async () => {
+      history = await RecordedHistory.record({ prepare: skipXids, load: freezeEverything, stop: 'immediate' });
+      return history;
+    }, 500);
+
+    it('saw the records that do it', () => {
+      const start = ingested().store.initdbLsn;
+      const seen = new Set<string>();
+      for (const { rmid, info } of decodeWal(history.wal, start, history.endLsn)) seen.add(`${rmid} ${info & 0xf0}`);
+      assert.ok(seen.has(`${RM_CLOG} ${CLOG_TRUNCATE}`) && seen.has(`${RM_MULTIXACT} ${XLOG_MULTIXACT_TRUNCATE_ID}`));
+    });
   });
 });

@@ -56,12 +56,12 @@ const prepare = (name: string, from: number): string => `
 `;
 
 /** While one session shares all rows, each lock of the other, in a subtransaction of its own, makes a new multixact. */
-async function multixacts(cluster: TempCluster): Promise<void> {
+export async function lockFromTwoSessions(cluster: TempCluster, count: number): Promise<void> {
   const holder = cluster.psql(
     'begin; select count(*) from (select 1 from lockme for key share) s; select pg_sleep(2.5); commit',
   );
   await cluster.psql('select pg_sleep(0.4)');
-  await cluster.psql(`do $$ begin for i in 1..2500 loop begin
+  await cluster.psql(`do $$ begin for i in 1..${count} loop begin
     perform 1 from lockme where id = i for key share; exception when others then null; end; end loop; end $$`);
   await holder;
   await cluster.psql('update lockme set id = -id where id < 5; delete from lockme where id = 7');
@@ -76,7 +76,7 @@ export async function runIngestLoad(cluster: TempCluster, edit: (sql: string) =>
   await cluster.psql('create table in_copy as select generate_series(1, 500) i', 'copied');
   await cluster.psql('vacuum full pg_class; create table in_renamed(id int primary key)', 'renamed');
   await cluster.psql(SUBTRANSACTIONS);
-  await multixacts(cluster);
+  await lockFromTwoSessions(cluster, 2500);
   for (const [name, from] of [
     ['left', 1_000_000],
     ['committed', 2_000_000],
