@@ -4,6 +4,7 @@ import type { ObjectStore } from '#shared/io/object-store.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import { PageCache } from '../core/storage/page-cache.js';
 import { LayerCache } from './layer-cache.js';
+import { MemoryBudget } from './memory-budget.js';
 import { createMergeThread } from './merge-thread.js';
 import type { MergeLayers } from './merge-thread.js';
 
@@ -18,6 +19,8 @@ export interface StorageLimits {
   readonly checkpointDistanceBytes: number;
   /** … or when it uses this much memory. */
   readonly memoryLayerBytesMax: number;
+  /** … or when the open layers of all timelines together use this much and it is the largest. */
+  readonly memoryBytesMax: number;
   /** … or when it is this old: lets safekeepers drop WAL of a timeline that writes little. */
   readonly checkpointTimeoutMs: number;
   /** Frozen layers not yet in the object store; ingest waits when there are as many. */
@@ -44,6 +47,7 @@ const MIB = 1 << 20;
 export const DEFAULT_LIMITS: StorageLimits = {
   checkpointDistanceBytes: 256 * MIB,
   memoryLayerBytesMax: 128 * MIB,
+  memoryBytesMax: 1024 * MIB,
   checkpointTimeoutMs: 10 * 60 * 1000,
   frozenLayersMax: 2,
   imageAfterRecords: 64,
@@ -66,6 +70,7 @@ export interface StorageEnv {
   readonly reconstructPage: ReconstructPage;
   readonly layers: LayerCache;
   readonly pages: PageCache;
+  readonly memory: MemoryBudget;
   readonly mergeLayers: MergeLayers;
 }
 
@@ -90,6 +95,7 @@ export function createStorageEnv(options: StorageEnvOptions): StorageEnv {
     reconstructPage: options.reconstructPage,
     layers: new LayerCache(options.objectStore, limits),
     pages: new PageCache(limits.pageCacheBytes),
+    memory: new MemoryBudget(limits.memoryBytesMax),
     mergeLayers: options.mergeLayers ?? createMergeThread(),
   };
 }

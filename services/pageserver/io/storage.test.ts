@@ -240,6 +240,25 @@ describe('timeline storage', () => {
       while (root.remoteConsistentLsn < at(8)) await new Promise((resolve) => setTimeout(resolve, 10));
     }));
 
+  it('flushes the largest open layer when all together use too much memory', () =>
+    withFixture({ memoryBytesMax: 24 << 20 }, async (f) => {
+      const root = await f.root();
+      const child = await createBranch(f.env, root, { timelineId: CHILD, at: START, generation: 1 });
+      f.timelines.push(child);
+      let end = START;
+      const write = (timeline: Timeline, count: number) => {
+        for (let i = 0; i < count; i++) timeline.put(page(i), (end = lsn(end + 8)), VALUE_IMAGE, IMAGE);
+        timeline.advance(end, lsn(end - 8));
+      };
+      write(root, 1800);
+      assert.equal(root.memoryLayers.length, 1);
+      write(child, 900);
+      write(child, 900);
+      assert.deepEqual([root.memoryLayers.length, child.memoryLayers.length], [2, 1]);
+      await root.checkpoint();
+      assert.ok(f.env.memory.usedBytes < 24 << 20);
+    }));
+
   it('holds ingest back while uploads fail, then catches up', () =>
     withFixture({}, async (f) => {
       const root = await f.root();

@@ -109,9 +109,17 @@ export async function createRootTimeline(
     deletedAtMs: null,
     layers: new Map(),
   };
-  const timeline = new Timeline({ env, generation: options.generation, parent: null, index, isPublished: false });
-  await timeline.adoptLocalFiles();
-  return timeline;
+  return adopted(new Timeline({ env, generation: options.generation, parent: null, index, isPublished: false }));
+}
+
+async function adopted(timeline: Timeline): Promise<Timeline> {
+  try {
+    await timeline.adoptLocalFiles();
+    return timeline;
+  } catch (error) {
+    await timeline.close();
+    throw error;
+  }
 }
 
 async function refuseExisting(env: StorageEnv, ttid: TenantTimelineId, generation: number): Promise<void> {
@@ -170,9 +178,7 @@ export async function loadTimeline(
   if (index.deletedAtMs !== null) {
     throw new StorageError('precondition', `timeline ${formatTtid(index.ttid)} is being deleted`);
   }
-  const timeline = new Timeline({ env, ...options, index, isPublished: true });
-  await timeline.adoptLocalFiles();
-  return timeline;
+  return adopted(new Timeline({ env, ...options, index, isPublished: true }));
 }
 
 /** First step of a deletion: from here on the timeline is not loaded any more. The timeline must be closed, and have no branches. */

@@ -55,6 +55,7 @@ class World {
   readonly counts = { puts: 0, reads: 0, restarts: 0, compactions: 0, branches: 0, flushes: 0 };
   readonly random: (below: number) => number;
   private env: StorageEnv;
+  private generation = 1;
   private readonly dir: string;
   private readonly objectStore: ObjectStore;
 
@@ -194,7 +195,7 @@ class World {
         ? pair.timeline.lastRecordLsn
         : lsn(low + this.random(pair.timeline.lastRecordLsn - low + 1));
     const timelineId = parseTimelineId((this.pairs.length + 1).toString(16).padStart(32, '0'));
-    const timeline = await createBranch(this.env, pair.timeline, { timelineId, at, generation: 1 });
+    const timeline = await createBranch(this.env, pair.timeline, { timelineId, at, generation: this.generation });
     this.pairs.push({ timeline, model: new StoreModel({ model: pair.model, lsn: at }), nextLsn: at });
     this.counts.branches++;
   }
@@ -212,10 +213,11 @@ class World {
     await this.env.layers.close();
     if (this.random(2) === 0) await rm(join(this.dir, 'local'), { recursive: true, force: true });
     this.env = this.newEnv();
+    this.generation++;
     const loaded = new Map<string, Timeline>();
-    for (const { timelineId, index } of await listTimelines(this.objectStore, TENANT, 1)) {
+    for (const { timelineId, index } of await listTimelines(this.objectStore, TENANT, this.generation)) {
       const parent = index.ancestor === null ? null : (loaded.get(index.ancestor.timelineId) ?? null);
-      const timeline = await loadTimeline(this.env, index, { generation: 1, parent });
+      const timeline = await loadTimeline(this.env, index, { generation: this.generation, parent });
       loaded.set(timelineId, timeline);
       const pair = this.pairs.find((candidate) => candidate.timeline.ttid.timelineId === timelineId)!;
       assert.ok(timeline.lastRecordLsn >= durable.get(timelineId)!, 'acknowledged data is gone');
@@ -264,8 +266,20 @@ class World {
     this.pairs.push(pair);
   }
 
-  async end(): Promise<void> {
+  /** After a flush in the last generation nothing is in the object store but what the indexes name. */
+  private async checkObjects(timeline: Timeline): Promise<void> {
+    timeline.advance(lsn(timeline.lastRecordLsn + 8), lsn(timeline.lastRecordLsn));
+    await timeline.checkpoint();
+    await timeline.close();
+    const { tenantId, timelineId } = timeline.ttid;
+    const keys = await this.objectStore.list(`tenants/${tenantId}/timelines/${timelineId}/`);
+    const earlier = keys.filter((key) => !key.endsWith(`-${this.generation.toString(16).padStart(8, '0')}`));
+    for (const key of earlier) assert.ok(timeline.index.layers.has(key.slice(key.lastIndexOf('/') + 1)), key);
+  }
+
+  async end(failed: boolean): Promise<void> {
     for (const { timeline } of this.pairs) {
+      if (!failed) await this.checkObjects(timeline);
       await timeline.close();
       this.counts.compactions += timeline.compactionCount;
     }
@@ -277,14 +291,16 @@ async function run(seed: number, steps: number): Promise<World['counts']> {
   const dir = await mkdtemp(join(tmpdir(), 'store-model-'));
   const world = new World(seed, dir, await openObjectStore(`file://${dir}/remote`));
   let step = 0;
+  let failed = true;
   try {
     await world.begin();
     for (; step < steps; step++) await world.step();
+    failed = false;
     return world.counts;
   } catch (cause) {
     throw new Error(`seed ${seed} fails at step ${step}`, { cause });
   } finally {
-    await world.end();
+    await world.end(failed);
     await rm(dir, { recursive: true, force: true });
   }
 }

@@ -10,7 +10,7 @@
 import { readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { assert } from '#shared/core/assert.js';
-import { StorageError, wrapError } from '#shared/core/errors.js';
+import { errorText, StorageError, wrapError } from '#shared/core/errors.js';
 import { formatTtid } from '#shared/core/ids.js';
 import type { TenantTimelineId } from '#shared/core/ids.js';
 import { formatLsn, lsn, lsnMin } from '#shared/core/lsn.js';
@@ -34,9 +34,12 @@ import type { LayerTarget, WrittenLayer } from './layer-writer.js';
 import { LsnWaiters } from './lsn-waiters.js';
 import { Reader } from './reader.js';
 import type { StorageEnv } from './storage-env.js';
+import { sweep } from './sweep.js';
 
 /** How long a read on a branch waits for its ancestor to have the branch LSN again after a restart. */
 const ANCESTOR_WAIT_MS = 60_000;
+/** The memory budget is looked at each time the open layer has grown by this much. */
+const BUDGET_STEP_BYTES = 4 << 20;
 const PAGE_BYTES = 8192;
 const ZERO_PAGE = new Uint8Array(PAGE_BYTES);
 
@@ -92,12 +95,17 @@ export class Timeline implements TimelineStore {
   private open: MemoryLayer;
   private importing: boolean;
   private closed = false;
+  private sweeping: Promise<void> | null = null;
   private freezeWanted = false;
+  /** Size of the open layer when the memory budget was last looked at. */
+  private budgetedBytes = 0;
   private freezeTimer: NodeJS.Timeout | null = null;
 
   /** Use `createTimeline…` and `loadTimeline` of tenant-storage.ts. */
   constructor(options: TimelineOptions) {
-    const { env, index, parent } = options;
+    const { index, parent } = options;
+    const { tenantId, timelineId } = index.ttid;
+    const env = { ...options.env, log: options.env.log.child({ tenant: tenantId, timeline: timelineId }) };
     assert((index.ancestor === null) === (parent === null), () => `${formatTtid(index.ttid)} and its ancestor`);
     this.env = env;
     this.ttid = index.ttid;
@@ -120,8 +128,14 @@ export class Timeline implements TimelineStore {
     this.memoryLayers = [this.open];
     this.publisher = new IndexPublisher(env.objectStore, index, options.generation);
     this.reader = new Reader(env.layers, (source, at) => (source as Timeline).waitLsn(at, ANCESTOR_WAIT_MS));
-    this.flushQueue = new FlushQueue({
-      env,
+    env.memory.add(this);
+    this.flushQueue = this.newFlushQueue();
+    this.compactor = this.newCompactor();
+  }
+
+  private newFlushQueue(): FlushQueue {
+    return new FlushQueue({
+      env: this.env,
       publisher: this.publisher,
       fileTarget: (kind, range) => this.fileTarget(kind, range),
       layerFile: (written) => this.layerFile(written),
@@ -130,10 +144,14 @@ export class Timeline implements TimelineStore {
       published: (remoteConsistentLsn) => {
         this.remoteConsistentLsn = remoteConsistentLsn;
         this.compactor.kick();
+        this.sweeping ??= this.sweep();
       },
     });
-    this.compactor = new Compactor({
-      env,
+  }
+
+  private newCompactor(): Compactor {
+    return new Compactor({
+      env: this.env,
       publisher: this.publisher,
       dir: this.dir,
       generation: this.generation,
@@ -168,6 +186,10 @@ export class Timeline implements TimelineStore {
       this.freezeTimer.unref();
     }
     this.waiters.reached(lastRecordLsn);
+    if (this.open.sizeBytes > this.budgetedBytes + BUDGET_STEP_BYTES) {
+      this.budgetedBytes = this.open.sizeBytes;
+      this.env.memory.enforce();
+    }
   }
 
   /** Takes back versions above `lastRecordLsn`: of a batch that could not be finished. The WAL behind them will come again. */
@@ -176,7 +198,7 @@ export class Timeline implements TimelineStore {
   }
 
   /** Freezes now, or at the next `advance` when versions above the last record (of an unfinished batch) are in. */
-  private requestFreeze(): void {
+  requestFreeze(): void {
     if (this.open.lsnLast <= this.lastRecordLsn) this.freeze();
     else this.freezeWanted = true;
   }
@@ -190,6 +212,7 @@ export class Timeline implements TimelineStore {
     const frozen = this.open;
     frozen.freeze(lsn(this.lastRecordLsn + 1), this.prevRecordLsn);
     this.open = new MemoryLayer(frozen.lsnEnd);
+    this.budgetedBytes = 0;
     this.memoryLayers = [this.open, ...this.memoryLayers];
     this.flushQueue.add(frozen);
   }
@@ -266,6 +289,16 @@ export class Timeline implements TimelineStore {
   /** Merges layers if enough have come together; true when it did. Happens by itself after flushes. */
   compact(): Promise<boolean> {
     return this.compactor.compact();
+  }
+
+  /** Once, after the first index of this generation. */
+  private async sweep(): Promise<void> {
+    try {
+      const objectCount = await sweep(this.env.objectStore, this.index, this.generation);
+      if (objectCount > 0) this.env.log.info({ objectCount }, 'removed objects of earlier generations');
+    } catch (error) {
+      this.env.log.warn({ error: errorText(error) }, 'could not remove objects of earlier generations');
+    }
   }
 
   // ---- reading
@@ -416,7 +449,8 @@ export class Timeline implements TimelineStore {
     this.closed = true;
     if (this.freezeTimer !== null) clearTimeout(this.freezeTimer);
     this.waiters.failAll(this.stopped());
-    await Promise.all([this.flushQueue.stop(), this.compactor.stop()]);
+    this.env.memory.remove(this);
+    await Promise.all([this.sweeping, this.flushQueue.stop(), this.compactor.stop()]);
     this.pages.clear();
     for (const layer of this.layers.layers) this.env.layers.release(layer);
   }
