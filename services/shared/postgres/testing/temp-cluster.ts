@@ -6,7 +6,7 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { appendFileSync, chownSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { chmod, chown, lchown, mkdir, open, readdir } from 'node:fs/promises';
-import { createServer } from 'node:net';
+import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
@@ -38,11 +38,29 @@ const STOP_SIGNALS = { smart: 'SIGTERM', fast: 'SIGINT', immediate: 'SIGQUIT' } 
 /** Ids to run servers under; null when this process need not change them. */
 const SERVER_IDS = process.getuid?.() === 0 ? passwdIds('postgres') : null;
 
-/** Leftovers of a test run that was broken off: servers are stopped and folders removed when the process exits. */
-const alive = new Set<TempCluster>();
-process.on('exit', () => {
-  for (const cluster of alive) cluster.abandon();
-});
+/**
+ * Leftovers of a test run that was broken off, however it was: a shell waits for the end of its input, which comes when this process
+ * is gone, then stops the server and removes the folder. A process is the server only if it works in the data directory.
+ */
+const CLEAN_UP = `
+  trap '' INT TERM HUP; read -r _
+  pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null)
+  runs() { [ -n "$pid" ] && [ "$(readlink "/proc/$pid/cwd")" = "$1/data" ]; }
+  if runs "$1"; then
+    kill -QUIT "$pid"
+    for _ in 1 2 3 4 5 6 7 8 9 10; do runs "$1" || break; sleep 0.5; done
+  fi
+  rm -rf "$1"`;
+
+function watchOver(root: string): ChildProcess {
+  const watcher = spawn('sh', ['-c', CLEAN_UP, 'sh', root], { stdio: ['pipe', 'ignore', 'ignore'], detached: true });
+  watcher.on('error', () => undefined);
+  watcher.stdin?.on('error', () => undefined);
+  watcher.unref();
+  // A pipe to a child is a socket: it must not keep this process alive either.
+  (watcher.stdin as Socket | null)?.unref();
+  return watcher;
+}
 
 export class TempCluster {
   /** Everything of this cluster lies in here: data, socket, log. */
@@ -53,6 +71,7 @@ export class TempCluster {
   readonly user: string;
   /** Of the socket, and of TCP when asked for. */
   readonly port: number;
+  private readonly watcher: ChildProcess;
   private server: ChildProcess | null = null;
   private exited: Promise<void> = Promise.resolve();
 
@@ -63,7 +82,7 @@ export class TempCluster {
     this.dataDir = path.join(root, 'data');
     this.socketDir = path.join(root, 'socket');
     this.logFile = path.join(root, 'log');
-    alive.add(this);
+    this.watcher = watchOver(root);
   }
 
   /** Runs initdb; does not start. */
@@ -205,18 +224,12 @@ export class TempCluster {
 
   async destroy(): Promise<void> {
     await this.kill();
-    alive.delete(this);
     rmSync(this.root, { recursive: true, force: true });
+    this.watcher.stdin?.end();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.destroy();
-  }
-
-  /** For the exit of the process only: no waiting. */
-  abandon(): void {
-    this.server?.kill('SIGQUIT');
-    rmSync(this.root, { recursive: true, force: true });
   }
 
   /** The postmaster writes its state to line 8 of postmaster.pid. */
