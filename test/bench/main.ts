@@ -30,16 +30,10 @@ const numbers = {
 
 const say = (line: string) => process.stdout.write(`${line}\n`);
 
-const stack = await TestStack.start();
-const pair = await startSyncPair();
-try {
-  const url = await stack.startCompute('main');
-  for (const line of await benchTps(url, pair.url, numbers)) say(line);
-  for (const line of await benchIngest(stack, url, pair)) say(line);
-  const plain = await startPlain();
-  for (const line of await benchColdStart(stack, plain.cluster, numbers.rounds + 2)) say(line);
-  await plain.cluster.destroy();
-} finally {
-  await pair.destroy();
-  await stack[Symbol.asyncDispose]();
-}
+await using stack = await TestStack.start();
+await using pair = await startSyncPair();
+await using plain = await startPlain();
+const url = await stack.startCompute('main');
+for (const line of await benchTps(url, pair.url, numbers)) say(line);
+for (const line of await benchIngest(stack, url, pair)) say(line);
+for (const line of await benchColdStart(stack, plain.cluster, numbers.rounds + 2)) say(line);

@@ -1,13 +1,14 @@
 /** The peer: a plain primary with one synchronous hot standby on this machine. */
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { TempCluster } from '#shared/postgres/testing/temp-cluster.js';
 import { pgTool, until, value } from '../harness/stack.js';
 
-export interface SyncPair {
+export interface SyncPair extends AsyncDisposable {
   readonly url: string;
   readonly standbyUrl: string;
   readonly primary: TempCluster;
   readonly standby: TempCluster;
-  destroy(): Promise<void>;
 }
 
 function urlOf(cluster: TempCluster): string {
@@ -26,7 +27,9 @@ export async function startSyncPair(): Promise<SyncPair> {
   await primary.start();
   const url = urlOf(primary);
   const standby = await TempCluster.empty({ user: 'cloud_admin', tcp: true });
-  await pgTool('pg_basebackup', '-d', url, '-D', standby.dataDir, '-X', 'stream', '-c', 'fast', '-R');
+  await pgTool('pg_basebackup', '-d', url, '-D', standby.dataDir, '-X', 'stream', '-c', 'fast');
+  // Not pg_basebackup -R: its postgresql.auto.conf would override the name below.
+  await writeFile(join(standby.dataDir, 'standby.signal'), '');
   standby.configure([
     'hot_standby = on',
     `primary_conninfo = 'host=127.0.0.1 port=${primary.port} user=cloud_admin application_name=peer'`,
@@ -42,5 +45,5 @@ export async function startSyncPair(): Promise<SyncPair> {
     await standby.destroy();
     await primary.destroy();
   };
-  return { url, standbyUrl: urlOf(standby), primary, standby, destroy };
+  return { url, standbyUrl: urlOf(standby), primary, standby, [Symbol.asyncDispose]: destroy };
 }

@@ -3,10 +3,16 @@ import { strict as assert } from 'node:assert';
 import { TempCluster } from '#shared/postgres/testing/temp-cluster.js';
 import { pgTool, query, withClient } from './stack.js';
 
-export async function startPlain(config: readonly string[] = []): Promise<{ cluster: TempCluster; url: string }> {
+export interface Plain extends AsyncDisposable {
+  readonly cluster: TempCluster;
+  readonly url: string;
+}
+
+export async function startPlain(config: readonly string[] = []): Promise<Plain> {
   const cluster = await TempCluster.create({ user: 'cloud_admin', tcp: true, config });
   await cluster.start();
-  return { cluster, url: `postgresql://cloud_admin@127.0.0.1:${cluster.port}/postgres` };
+  const url = `postgresql://cloud_admin@127.0.0.1:${cluster.port}/postgres`;
+  return { cluster, url, [Symbol.asyncDispose]: () => cluster.destroy() };
 }
 
 /** Runs statements one by one. */

@@ -1,8 +1,8 @@
 /** The life of a database whose compute is thrown away: everything acknowledged is there afterwards, and equals a plain Postgres. */
 import { strict as assert } from 'node:assert';
 import { amcheck, assertSameAnswers, assertSameDump, runAll, startPlain } from '../harness/plain.js';
+import type { Plain } from '../harness/plain.js';
 import { pgTool, query, TestStack, value, withClient } from '../harness/stack.js';
-import type { TempCluster } from '#shared/postgres/testing/temp-cluster.js';
 
 const STATEMENTS = [
   'create table account (id bigint primary key, owner text not null, balance numeric(12,2), tags int[], born timestamptz)',
@@ -40,7 +40,7 @@ const QUERIES = [
 describe('a database outlives its compute', function () {
   this.timeout(300_000);
   let stack: TestStack;
-  let plain: { cluster: TempCluster; url: string };
+  let plain: Plain;
   let url: string;
 
   before(async () => {
@@ -49,7 +49,7 @@ describe('a database outlives its compute', function () {
   });
   after(async () => {
     await stack?.[Symbol.asyncDispose]();
-    await plain?.cluster.destroy();
+    await plain?.[Symbol.asyncDispose]();
   });
   afterEach(async function () {
     if (this.currentTest?.state === 'failed') process.stderr.write(await stack.logs());

@@ -1,7 +1,7 @@
 /** A compute with hardly any memory and an empty disk: every page comes from the page server, and the answers are a plain Postgres'. */
 import { strict as assert } from 'node:assert';
-import type { TempCluster } from '#shared/postgres/testing/temp-cluster.js';
 import { amcheck, assertSameAnswers, runAll, startPlain } from '../harness/plain.js';
+import type { Plain } from '../harness/plain.js';
 import { TestStack } from '../harness/stack.js';
 
 const FILL = [
@@ -26,7 +26,7 @@ const QUERIES = [
 describe('a compute with 1 MB of buffers', function () {
   this.timeout(300_000);
   let stack: TestStack;
-  let plain: { cluster: TempCluster; url: string };
+  let plain: Plain;
   const settings = { shared_buffers: '1MB', 'neon.file_cache_size_limit': '0' };
 
   before(async () => {
@@ -34,7 +34,7 @@ describe('a compute with 1 MB of buffers', function () {
   });
   after(async () => {
     await stack?.[Symbol.asyncDispose]();
-    await plain?.cluster.destroy();
+    await plain?.[Symbol.asyncDispose]();
   });
   afterEach(async function () {
     if (this.currentTest?.state === 'failed') process.stderr.write(await stack.logs());
