@@ -231,6 +231,11 @@ describe('timeline storage', () => {
       root.advance(end, lsn(end - 8));
       await waiting;
       assert.equal(await root.checkpoint(), end);
+      record(root, 1, (end = lsn(end + 8)));
+      root.put(page(1), lsn(end + 8), VALUE_RECORD, IMAGE);
+      const undecided = root.checkpoint();
+      root.discardUnfinished();
+      assert.equal(await undecided, end);
     }));
 
   it('freezes by age', () =>

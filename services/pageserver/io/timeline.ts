@@ -195,6 +195,7 @@ export class Timeline implements TimelineStore {
   /** Takes back versions above `lastRecordLsn`: of a batch that could not be finished. The WAL behind them will come again. */
   discardUnfinished(): void {
     this.open.discardAbove(this.lastRecordLsn);
+    if (this.freezeWanted) this.requestFreeze();
   }
 
   /** Freezes now, or at the next `advance` when versions above the last record (of an unfinished batch) are in. */
