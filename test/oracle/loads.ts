@@ -15,6 +15,7 @@ export const LOADS: readonly Load[] = [
   { name: 'brin', run: (cluster, scale) => sql(cluster, brinSql(scale)) },
   { name: 'generic', run: (cluster, scale) => sql(cluster, genericSql(scale)) },
   { name: 'gin', run: (cluster, scale) => sql(cluster, ginSql(scale)) },
+  { name: 'gist', run: (cluster, scale) => sql(cluster, gistSql(scale)) },
   { name: 'ddl', run: (cluster, scale) => sql(cluster, ddlSql(scale)) },
   { name: 'row locks', run: rowLocks },
   { name: 'speculation', run: speculation },
@@ -250,6 +251,30 @@ function ginSql(scale: number): string {
     insert into gi_deep select generate_series(1, ${1500 * scale});
     delete from gi_deep where id % 3 = 0;
     vacuum gi_deep;
+  `;
+}
+
+/** Leaf and inner splits, page deletion, dead tuples removed by insertions, replacement of one tuple. */
+function gistSql(scale: number): string {
+  const rows = 2000 * scale;
+  return `
+    create table ge (id int, p point, r int4range, t tsvector);
+    create index ge_p on ge using gist (p);
+    create index ge_r on ge using gist (r);
+    create index ge_t on ge using gist (t);
+    create index ge_deep on ge using gist (t tsvector_ops(siglen = 1900));
+    create index ge_box on ge using gist (box(p, point(p[0] + 1, p[1] + 1))) with (buffering = on);
+    insert into ge select g, point(g * 7919 % 10007, g * 31 % 997), int4range(g, g + g % 50), to_tsvector('simple', 'w' || g % 40 || ' x' || g)
+      from generate_series(1, ${rows}) g;
+    delete from ge where id % 3 = 0;
+    vacuum ge;
+    insert into ge select g, point(g, g), int4range(g, g + 1), to_tsvector('simple', 'again') from generate_series(1, ${rows / 2}) g;
+    set enable_seqscan = off; set enable_bitmapscan = off;
+    delete from ge where p <@ box '(0,0),(4000,1000)';
+    select count(*) from ge where p <@ box '(0,0),(4000,1000)';
+    insert into ge select g, point(g % 4000, g % 1000), null, null from generate_series(1, ${rows / 2}) g;
+    delete from ge; vacuum ge; vacuum ge;
+    insert into ge select g, point(g, -g), int4range(g, g + 1), null from generate_series(1, 500) g;
   `;
 }
 

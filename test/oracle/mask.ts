@@ -16,7 +16,17 @@ import {
   PD_SPECIAL,
   PD_UPPER,
 } from '#shared/postgres/page-layout.js';
-import { RM_BRIN, RM_BTREE, RM_GENERIC, RM_GIN, RM_HASH, RM_HEAP, RM_HEAP2, RM_SEQ } from '#shared/postgres/rmgr.js';
+import {
+  RM_BRIN,
+  RM_BTREE,
+  RM_GENERIC,
+  RM_GIN,
+  RM_GIST,
+  RM_HASH,
+  RM_HEAP,
+  RM_HEAP2,
+  RM_SEQ,
+} from '#shared/postgres/rmgr.js';
 import { FORK_VM } from './page-files.js';
 
 const HINT_BITS = 0x0f00;
@@ -26,6 +36,9 @@ const HASH_PAGE_TYPES = 0x000f;
 const HASH_TUPLE_PAGES = 0x0003;
 const HASH_HAS_DEAD_TUPLES = 0x0080;
 const GIN_DELETED = 0x0004;
+const GIST_LEAF = 0x0001;
+const GIST_FOLLOW_RIGHT = 0x0008;
+const GIST_HAS_GARBAGE = 0x0010;
 const BRIN_REVMAP = 0xf092;
 const BTP_LEAF = 0x0001;
 const BTP_HAS_GARBAGE = 0x0040;
@@ -57,6 +70,11 @@ export function maskPage(page: Uint8Array, rmid: number, fork: number, block: nu
       maskHeader(view);
       if (view.getUint16(PAGE_BYTES - 2, true) & GIN_DELETED) maskContent(page);
       else maskHole(page, view);
+      break;
+    case RM_GIST:
+      maskHeader(view);
+      maskHole(page, view);
+      maskGist(page, view);
       break;
     case RM_BRIN:
       maskHeader(view);
@@ -125,6 +143,15 @@ function maskHash(page: Uint8Array, view: DataView): void {
   if ((flags & HASH_PAGE_TYPES) === 0) page.fill(0, PAGE_HEADER_BYTES, special);
   else if (flags & HASH_TUPLE_PAGES) maskLineStates(view);
   view.setUint16(special + 12, flags & ~HASH_HAS_DEAD_TUPLES, true);
+}
+
+/** The sequence number is an LSN; the follow-right flag of a child changes after its image was taken. */
+function maskGist(page: Uint8Array, view: DataView): void {
+  const special = PAGE_BYTES - 16;
+  const flags = view.getUint16(special + 12, true);
+  page.fill(0, special, special + 8);
+  if (flags & GIST_LEAF) maskLineStates(view);
+  view.setUint16(special + 12, flags & ~(GIST_FOLLOW_RIGHT | GIST_HAS_GARBAGE), true);
 }
 
 /** A range map uses the whole page; an evacuation of a page is not logged. */

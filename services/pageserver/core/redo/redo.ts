@@ -9,6 +9,7 @@ import { redoBrin } from './brin.js';
 import { redoBtree } from './btree.js';
 import { redoGeneric } from './generic.js';
 import { redoGin } from './gin.js';
+import { completeGistSplit, redoGist } from './gist.js';
 import { redoHash } from './hash.js';
 import { redoHeap } from './heap.js';
 import { redoHeap2 } from './heap2.js';
@@ -19,6 +20,7 @@ import {
   RM_BTREE,
   RM_GENERIC,
   RM_GIN,
+  RM_GIST,
   RM_HASH,
   RM_HEAP,
   RM_HEAP2,
@@ -28,7 +30,15 @@ import {
   XLOG_FPI_FOR_HINT,
 } from '#shared/postgres/rmgr.js';
 import { redoSequence } from './sequence.js';
-import { restoreImage, SlimRecord, slimWillInit, TAG_IMAGE, TAG_NEON_MIN, TAG_RECORD } from './slim-record.js';
+import {
+  FLAG_GIST_CHILD,
+  restoreImage,
+  SlimRecord,
+  slimWillInit,
+  TAG_IMAGE,
+  TAG_NEON_MIN,
+  TAG_RECORD,
+} from './slim-record.js';
 
 export interface PageRecord {
   /** End of the WAL record: the page's LSN after it. */
@@ -78,6 +88,7 @@ function applyValue(record: SlimRecord, logHints: boolean): void {
   } else if (record.tag === TAG_IMAGE) {
     restoreImage(PAGE, record);
     if (!isNewPage(PAGE)) setPageLsn(PAGE, record.endLsn);
+    if (record.flags & FLAG_GIST_CHILD) completeGistSplit(record.endLsn);
   } else if (record.tag >= TAG_NEON_MIN) {
     redoNeonRecord(PAGE, record);
   } else {
@@ -97,6 +108,8 @@ function applyRecord(record: SlimRecord, logHints: boolean): void {
       return redoHash(record);
     case RM_GIN:
       return redoGin(record);
+    case RM_GIST:
+      return redoGist(record);
     case RM_BRIN:
       return redoBrin(record);
     case RM_GENERIC:

@@ -5,7 +5,7 @@
  *
  *   tag 1, a record                                      tag 2, the block image that the record carried
  *   0  u8  tag                                           0  u8  tag
- *   1  u8  flags: 1 makes the page from nothing          1  u8  flags, always 1
+ *   1  u8  flags: 1 makes the page from nothing          1  u8  flags: 1; 2 a GiST split is complete
  *   2  u8  resource manager                              2  u16 hole offset
  *   3  u8  info, the resource manager's 4 bits           4  u16 hole length
  *   4  u8  id of this block in the record                6  pad
@@ -27,12 +27,15 @@ import {
   type WalRecord,
 } from '#shared/postgres/wal-record.js';
 import { memory, peek16, peek32, peek8, RECORD, RECORD_BYTES_MAX } from './arena.js';
-import { RM_HEAP, RM_XLOG, XLOG_FPI, XLOG_FPI_FOR_HINT } from '#shared/postgres/rmgr.js';
+import { RM_GIST, RM_HEAP, RM_XLOG, XLOG_FPI, XLOG_FPI_FOR_HINT } from '#shared/postgres/rmgr.js';
 
 export const TAG_RECORD = 1;
 export const TAG_IMAGE = 2;
 export const TAG_NEON_MIN = 16;
 export const FLAG_WILL_INIT = 1;
+
+/** Of an image: what completes the split of this GiST page must be done to it as well. */
+export const FLAG_GIST_CHILD = 2;
 
 export const NO_BLOCK = 0xffff_ffff;
 const RECORD_HEADER_BYTES = 12;
@@ -40,6 +43,8 @@ const IMAGE_HEADER_BYTES = 8;
 
 const imageScratch = new Uint8Array(BLCKSZ);
 
+const GIST_PAGE_UPDATE = 0x00;
+const GIST_PAGE_SPLIT = 0x30;
 const HEAP_OPCODES = 0x70;
 const HEAP_DELETE = 0x10;
 const HEAP_UPDATE = 0x20;
@@ -95,7 +100,7 @@ function encodeImage(record: WalRecord, blockId: number): Uint8Array {
   blockImage(record, blockId, imageScratch);
   const out = new Uint8Array(IMAGE_HEADER_BYTES + BLCKSZ - holeBytes);
   out[0] = TAG_IMAGE;
-  out[1] = FLAG_WILL_INIT;
+  out[1] = isGistChild(record, blockId) ? FLAG_WILL_INIT | FLAG_GIST_CHILD : FLAG_WILL_INIT;
   out[2] = holeOffset;
   out[3] = holeOffset >>> 8;
   out[4] = holeBytes;
@@ -103,6 +108,12 @@ function encodeImage(record: WalRecord, blockId: number): Uint8Array {
   out.set(imageScratch.subarray(0, holeOffset), IMAGE_HEADER_BYTES);
   out.set(imageScratch.subarray(holeOffset + holeBytes), IMAGE_HEADER_BYTES + holeOffset);
   return out;
+}
+
+function isGistChild(record: WalRecord, blockId: number): boolean {
+  if (record.rmid !== RM_GIST) return false;
+  const info = record.info & XLR_RMGR_INFO_MASK;
+  return (info === GIST_PAGE_UPDATE && blockId === 1) || (info === GIST_PAGE_SPLIT && blockId === 0);
 }
 
 function put32(out: Uint8Array, at: number, value: number): void {
