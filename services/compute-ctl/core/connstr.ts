@@ -36,7 +36,7 @@ function parseUrl(text: string): Connstr | null {
 /** `key = value`, where a value with spaces stands in single quotes and a backslash takes the next character as it is. */
 function parsePairs(text: string): Connstr | null {
   const pairs = new Map<string, string>();
-  const pattern = /\s*([A-Za-z_]+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|((?:[^\s\\]|\\.)*))\s*/gy;
+  const pattern = /\s*([A-Za-z_]+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|(?!')((?:[^\s\\]|\\.)*))\s*/gy;
   while (pattern.lastIndex < text.length) {
     const match = pattern.exec(text);
     if (match === null) return null;

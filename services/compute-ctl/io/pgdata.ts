@@ -86,6 +86,8 @@ export class TarUnpacker {
   }
 
   private entry(header: Header, stream: EntryStream, next: (error?: Error | null) => void): void {
+    // An error ends the whole tar and is reported there; without a listener it would end the process.
+    stream.on('error', () => undefined);
     try {
       this.entryCount += 1;
       const path = this.checkedPath(header);

@@ -1,0 +1,90 @@
+import { strict as assert } from 'node:assert';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pack } from 'tar-stream';
+import { StorageError } from '#shared/core/errors.js';
+import { recreateDir, TarUnpacker } from './pgdata.js';
+
+const SEG_SIZE = 1 << 20;
+
+type TarItem = { name: string; bytes?: Buffer; type?: 'file' | 'directory' | 'symlink' };
+
+async function tarOf(items: readonly TarItem[]): Promise<Buffer> {
+  const tar = pack();
+  for (const { name, bytes, type } of items) {
+    if (type === 'symlink') tar.entry({ name, type, linkname: '/etc/passwd' });
+    else if (type === 'directory') tar.entry({ name, type });
+    else tar.entry({ name }, bytes ?? Buffer.alloc(0));
+  }
+  tar.finalize();
+  const chunks: Buffer[] = [];
+  for await (const chunk of tar) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks);
+}
+
+describe('data directory', () => {
+  let dir = '';
+  beforeEach(async () => {
+    dir = join(mkdtempSync(join(tmpdir(), 'pgdata-test-')), 'pgdata');
+    await recreateDir(dir, null);
+  });
+  afterEach(() => rmSync(join(dir, '..'), { recursive: true, force: true }));
+
+  async function unpack(tar: Buffer, chunkBytes: number): Promise<void> {
+    const unpacker = new TarUnpacker({ dir, account: null, segSize: SEG_SIZE });
+    for (let at = 0; at < tar.length; at += chunkBytes) await unpacker.write(tar.subarray(at, at + chunkBytes));
+    await unpacker.finish();
+  }
+
+  it('is filled from a tar in pieces of any size, with whole WAL segments', async () => {
+    const big = Buffer.alloc(300_000, 7);
+    const wal = Buffer.alloc(20_000, 9);
+    const segment = '000000010000000000000001';
+    const tar = await tarOf([
+      { name: 'global/', type: 'directory' },
+      { name: 'pg_wal', type: 'directory' },
+      { name: 'PG_VERSION', bytes: Buffer.from('15\n') },
+      { name: 'global/big', bytes: big },
+      { name: 'empty' },
+      { name: `pg_wal/${segment}`, bytes: wal },
+      { name: 'pg_wal/other', bytes: wal },
+    ]);
+    for (const chunkBytes of [100, 513, 65_536, tar.length]) {
+      await recreateDir(dir, null);
+      await unpack(tar, chunkBytes);
+      assert.equal(readFileSync(join(dir, 'PG_VERSION'), 'utf8'), '15\n');
+      assert.equal(Buffer.compare(readFileSync(join(dir, 'global/big')), big), 0);
+      assert.equal(statSync(join(dir, 'empty')).size, 0);
+      assert.equal(statSync(join(dir, 'pg_wal', segment)).size, SEG_SIZE);
+      assert.equal(statSync(join(dir, 'pg_wal/other')).size, wal.length);
+      assert.equal(statSync(join(dir, 'global')).mode & 0o777, 0o700);
+      assert.equal(statSync(join(dir, 'PG_VERSION')).mode & 0o777, 0o600);
+    }
+  });
+
+  it('is emptied before it is filled', async () => {
+    await unpack(await tarOf([{ name: 'old' }]), 4096);
+    await recreateDir(dir, null);
+    assert.ok(!existsSync(join(dir, 'old')));
+  });
+
+  it('refuses entries that lead outside, links, garbage and cut tars', async () => {
+    const wrong = (error: Error): boolean => error instanceof StorageError && error.kind === 'corrupt';
+    for (const name of ['../evil', '/evil', 'a/../../evil']) {
+      await assert.rejects(
+        tarOf([{ name, bytes: Buffer.from('x') }]).then((tar) => unpack(tar, 4096)),
+        wrong,
+      );
+    }
+    await assert.rejects(
+      tarOf([{ name: 'link', type: 'symlink' }]).then((tar) => unpack(tar, 4096)),
+      wrong,
+    );
+    await assert.rejects(unpack(Buffer.alloc(4096, 3), 4096), wrong);
+    await assert.rejects(unpack(Buffer.alloc(1024), 4096), wrong);
+    const tar = await tarOf([{ name: 'file', bytes: Buffer.alloc(50_000) }]);
+    await assert.rejects(unpack(tar.subarray(0, 10_000), 4096), wrong);
+    assert.ok(!existsSync(join(dir, '..', 'evil')));
+  });
+});
