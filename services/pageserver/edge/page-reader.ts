@@ -11,8 +11,8 @@ export interface PageReader {
   /** Resolves when lastRecordLsn >= lsn. StorageError `unavailable` on time-out, `cancelled` on abort or when the timeline stops. */
   waitLsn(lsn: Lsn, timeoutMs: number, signal: AbortSignal): Promise<void>;
   /**
-   * The page when no waiting is needed, else undefined. Beyond the relation's size a zero page. 8192 bytes that belong to a cache:
-   * copy before the next call. Throws as `page` does.
+   * The page when no waiting is needed, else undefined. Beyond the relation's size a zero page. 8192 bytes that may be a
+   * cache's: nobody ever changes them. Throws as `page` does.
    */
   tryPage(rel: RelTag, block: number, at: Lsn): Uint8Array | undefined;
   /** As tryPage. StorageError `not-found` ("relation not found: …") for a main or init fork that does not exist. */

@@ -25,6 +25,7 @@ export const REQUEST_SLRU_SEGMENT = 4;
 export type PagestreamVersion = 2 | 3;
 
 const RESPONSE_TAGS = [100, 101, 102, 104, 105] as const;
+const RESPONSE_GETPAGE = 102;
 const RESPONSE_ERROR = 103;
 const FIELD_BYTES = [13, 13, 17, 4, 5] as const;
 const ERROR_TEXT_BYTES_MAX = 8000;
@@ -120,12 +121,17 @@ function readLsn(buffer: Buffer, at: number): Lsn {
   return high > MAX_SAFE_HIGH ? MAX_LSN : lsn(high * HALF + buffer.readUInt32BE(at + 4));
 }
 
-/** CopyData message with room for `payloadBytes` at its end. */
-function startResponse(request: PagestreamRequest, tag: number, echoBytes: number, payloadBytes: number): Buffer {
-  const bodyBytes = 1 + echoBytes + payloadBytes;
-  const out = Buffer.allocUnsafeSlow(COPY_HEADER_BYTES + bodyBytes);
+/** A CopyData message with room for its payload at the end; only `bufferBytes` of it when the payload is written by itself. */
+function startResponse(
+  request: PagestreamRequest,
+  tag: number,
+  echoBytes: number,
+  payloadBytes: number,
+  bufferBytes = COPY_HEADER_BYTES + 1 + echoBytes + payloadBytes,
+): Buffer {
+  const out = Buffer.allocUnsafe(bufferBytes);
   out[0] = COPY_DATA;
-  out.writeUInt32BE(4 + bodyBytes, 1);
+  out.writeUInt32BE(4 + 1 + echoBytes + payloadBytes, 1);
   out[COPY_HEADER_BYTES] = tag;
   if (echoBytes > 0) request.echo.copy(out, COPY_HEADER_BYTES + 1, 0, echoBytes);
   return out;
@@ -147,11 +153,15 @@ export function encodeNblocks(request: PagestreamRequest, blockCount: number): B
   return out;
 }
 
-/** Copies the page: the caller's may be a cache's. */
-export function encodePage(request: PagestreamRequest, page: Uint8Array): Buffer {
-  const out = startAnswer(request, PAGE_BYTES);
-  out.set(page, out.length - PAGE_BYTES);
-  return out;
+/** What comes before the 8192 bytes of a page, which the caller writes behind it: pages are never copied. */
+export function encodePageHeader(request: PagestreamRequest): Buffer {
+  return startResponse(
+    request,
+    RESPONSE_GETPAGE,
+    request.echoBytes,
+    PAGE_BYTES,
+    COPY_HEADER_BYTES + 1 + request.echoBytes,
+  );
 }
 
 export function encodeDbSize(request: PagestreamRequest, sizeBytes: number): Buffer {

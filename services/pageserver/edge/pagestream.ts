@@ -26,8 +26,8 @@ export interface PagestreamOptions {
 }
 
 interface Slot {
-  /** Null while the answer is being made. */
-  response: Buffer | null;
+  /** What to write; null while the answer is being made. */
+  response: readonly Uint8Array[] | null;
 }
 
 export class Pagestream implements CopyHandler {
@@ -52,14 +52,15 @@ export class Pagestream implements CopyHandler {
   data(buffer: Buffer, start: number, end: number): boolean {
     const request = this.#request;
     request.parse(buffer, start, end);
-    const response = this.#tryAnswer(request);
-    if (response !== undefined && this.#queue.length === 0) {
-      this.#session.write(response);
+    const page = this.#tryPage(request);
+    if (page !== undefined && this.#queue.length === 0) {
+      this.#session.write(codec.encodePageHeader(request));
+      this.#session.write(page);
       return true;
     }
-    const slot: Slot = { response: response ?? null };
+    const slot: Slot = { response: page === undefined ? null : [codec.encodePageHeader(request), page] };
     this.#queue.push(slot);
-    if (response === undefined) this.#answerLater(request.clone(), slot);
+    if (page === undefined) this.#answerLater(request.clone(), slot);
     return this.#queue.length < this.#options.inFlightMax;
   }
 
@@ -73,7 +74,7 @@ export class Pagestream implements CopyHandler {
   }
 
   /** The hot path: undefined when the answer needs IO or time. */
-  #tryAnswer(request: codec.PagestreamRequest): Buffer | undefined {
+  #tryPage(request: codec.PagestreamRequest): Uint8Array | undefined {
     if (request.tag !== codec.REQUEST_GETPAGE) return undefined;
     const reader = this.#reader;
     const last = reader.lastRecordLsn;
@@ -81,9 +82,8 @@ export class Pagestream implements CopyHandler {
     try {
       checkReadLsn(request.requestLsn, request.notModifiedSince, reader.minReadableLsn);
       const page = reader.tryPage(request, request.block, effectiveLsn(request.requestLsn, last));
-      if (page === undefined) return undefined;
-      this.#stats.pagesAtOnce++;
-      return codec.encodePage(request, page);
+      if (page !== undefined) this.#stats.pagesAtOnce++;
+      return page;
     } catch (error) {
       if (error instanceof AssertionFailure) throw error;
       // The slow path meets the same error and reports it.
@@ -106,25 +106,28 @@ export class Pagestream implements CopyHandler {
       });
   }
 
-  #answerError(request: codec.PagestreamRequest, error: unknown): Buffer {
+  #answerError(request: codec.PagestreamRequest, error: unknown): readonly Uint8Array[] {
     if (error instanceof AssertionFailure) throw error;
     this.#stats.errors++;
     const kind = errorKind(error);
     if (kind === 'cancelled' || kind === 'fenced') this.#session.abort(error);
     else if (kind === 'internal' || kind === 'corrupt') this.#stats.reportFailure(error);
-    return codec.encodeError(request, errorText(error));
+    return [codec.encodeError(request, errorText(error))];
   }
 
-  async #answer(request: codec.PagestreamRequest): Promise<Buffer> {
+  async #answer(request: codec.PagestreamRequest): Promise<readonly Uint8Array[]> {
     const at = await this.#waitForLsn(request);
+    if (request.tag !== codec.REQUEST_GETPAGE) return [await this.#answerSmall(request, at)];
+    return [codec.encodePageHeader(request), await this.#reader.page(request, request.block, at)];
+  }
+
+  async #answerSmall(request: codec.PagestreamRequest, at: Lsn): Promise<Buffer> {
     const reader = this.#reader;
     switch (request.tag) {
       case codec.REQUEST_EXISTS:
         return codec.encodeExists(request, (await reader.relSize(request, at)) !== null);
       case codec.REQUEST_NBLOCKS:
         return codec.encodeNblocks(request, await this.#blockCount(request, at));
-      case codec.REQUEST_GETPAGE:
-        return codec.encodePage(request, await reader.page(request, request.block, at));
       case codec.REQUEST_DBSIZE:
         return codec.encodeDbSize(request, await reader.dbSize(request.db, at));
       default:
@@ -159,10 +162,10 @@ export class Pagestream implements CopyHandler {
   #sendReady(): void {
     const queue = this.#queue;
     let count = 0;
-    while (count < queue.length && Buffer.isBuffer(queue[count]?.response)) count++;
+    while (Array.isArray(queue[count]?.response)) count++;
     if (count > 0) {
       const wasFull = queue.length >= this.#options.inFlightMax;
-      this.#session.writeAll(queue.splice(0, count).map((slot) => slot.response ?? Buffer.alloc(0)));
+      this.#session.writeAll(queue.splice(0, count).flatMap((slot) => slot.response ?? []));
       if (wasFull) this.#session.resumeCopy();
     }
     if (this.#ending && queue.length === 0 && !this.#session.isClosed) this.#session.endCopy('COPY 0');
