@@ -5,6 +5,8 @@
  */
 #include "postgres.h"
 
+#include <unistd.h>
+
 #include "access/xlog.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -30,6 +32,17 @@ check_wal_level(void)
 				 errmsg("neon: wal_level must be \"replica\" or higher, since storage lives on WAL alone")));
 }
 
+/* A server that follows another one must read pages as of its own position, not as new as the page server has them. */
+static void
+check_not_replica(void)
+{
+	if (access(STANDBY_SIGNAL_FILE, F_OK) == 0 || access(RECOVERY_SIGNAL_FILE, F_OK) == 0)
+		ereport(FATAL,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("neon: standby servers and archive recovery are not supported yet"),
+				 errhint("Remove standby.signal and recovery.signal.")));
+}
+
 void
 _PG_init(void)
 {
@@ -45,6 +58,7 @@ _PG_init(void)
 		return;
 	}
 	check_wal_level();
+	check_not_replica();
 	smgr_table_install(&neon_storage_manager);
 	size_functions_install();
 	backup_guard_install();

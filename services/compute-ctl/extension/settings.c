@@ -122,7 +122,7 @@ define_used(void)
 	define_int("neon.max_file_cache_size", "Upper bound of neon.file_cache_size_limit; 0 sets none.",
 			   &neon_max_file_cache_size_mb, 0, 0, INT_MAX, PGC_POSTMASTER, GUC_UNIT_MB);
 	define_int("neon.relsize_hash_size", "Relations whose sizes are remembered in shared memory.",
-			   &neon_relsize_hash_size, 65536, 1024, 16 * 1024 * 1024, PGC_POSTMASTER, 0);
+			   &neon_relsize_hash_size, 65536, 64, 16 * 1024 * 1024, PGC_POSTMASTER, 0);
 	define_int("neon.pageserver_response_log_timeout", "Log when the page server has not answered for this long.",
 			   &neon_response_log_timeout_ms, 10000, 100, INT_MAX, PGC_SUSET, GUC_UNIT_MS);
 	define_int("neon.pageserver_response_disconnect_timeout",
