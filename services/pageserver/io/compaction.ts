@@ -3,6 +3,7 @@
  * them in place of the old, then show them to readers and only then delete the old. It can stop or fail at any point: until the index is
  * up the old layers count, and what was half made is swept at the next start or written again under the same name.
  */
+import { AssertionFailure } from '#shared/core/assert.js';
 import { StorageError, errorText } from '#shared/core/errors.js';
 import { planCompaction } from '../core/storage/compaction-plan.js';
 import type { CompactionPlan } from '../core/storage/compaction-plan.js';
@@ -70,6 +71,7 @@ export class Compactor {
       log.info({ from: plan.inputs.length, to: added.length, tookMs: Date.now() - startedMs }, 'compacted layers');
       return true;
     } catch (error) {
+      if (error instanceof AssertionFailure) throw error;
       if (this.stopping.signal.aborted) return false;
       this.failureCount++;
       log.warn({ error: errorText(error), pauseMs: this.pauseMs }, 'compaction failed, will try again');

@@ -4,6 +4,7 @@
  * A step that fails is tried again with growing pauses; ingest is held back when too many layers wait.
  */
 import { setTimeout as delay } from 'node:timers/promises';
+import { AssertionFailure } from '#shared/core/assert.js';
 import { StorageError, errorText } from '#shared/core/errors.js';
 import { lsn, lsnToHex } from '#shared/core/lsn.js';
 import type { Lsn } from '#shared/core/lsn.js';
@@ -94,6 +95,8 @@ export class FlushQueue {
   private readonly jobs: FlushJob[] = [];
   private readonly waiters = new Set<Waiter>();
   private readonly stopping = new AbortController();
+  /** Set and cleared without waiting in between, so that a layer that comes just as the queue runs dry is not left lying. */
+  private isRunning = false;
   private running: Promise<void> | null = null;
 
   constructor(target: FlushTarget) {
@@ -110,7 +113,9 @@ export class FlushQueue {
 
   add(layer: MemoryLayer): void {
     this.jobs.push({ layer, file: undefined });
-    this.running ??= this.run().finally(() => (this.running = null));
+    if (this.isRunning) return;
+    this.isRunning = true;
+    this.running = this.run();
   }
 
   waitForRoom(): Promise<void> {
@@ -142,14 +147,15 @@ export class FlushQueue {
     let pauseMs = limits.retryMinMs;
     while (!this.stopping.signal.aborted) {
       const job = this.jobs[0];
-      if (job === undefined) return;
+      if (job === undefined) break;
       try {
         await this.flush(job);
         this.jobs.shift();
         pauseMs = limits.retryMinMs;
         this.settle();
       } catch (error) {
-        if (this.stopping.signal.aborted) return;
+        if (error instanceof AssertionFailure) throw error;
+        if (this.stopping.signal.aborted) break;
         this.failureCount++;
         log.warn({ error: errorText(error), lsn: lsnToHex(job.layer.lsnEnd), pauseMs }, 'flush failed, will try again');
         this.rejectPublished(error);
@@ -157,6 +163,7 @@ export class FlushQueue {
         pauseMs = Math.min(limits.retryMaxMs, pauseMs * 2);
       }
     }
+    this.isRunning = false;
   }
 
   private rejectPublished(error: unknown): void {

@@ -193,6 +193,28 @@ describe('timeline storage', () => {
       assert.equal(applied, 19 + 4);
     }));
 
+  it('flushes a layer that is frozen in the very moment in which the queue runs dry', () =>
+    withFixture({ frozenLayersMax: 1 }, async (f) => {
+      const root = await f.root();
+      for (let i = 1; i <= 20; i++) {
+        record(root, 1, at(i * 8));
+        root.requestFreeze();
+        await root.waitForRoom();
+      }
+      while (root.remoteConsistentLsn < at(160)) await new Promise((resolve) => setTimeout(resolve, 5));
+    }));
+
+  it('does not take a page for final that changed while its layers were read', () =>
+    withFixture({}, async (f) => {
+      await f.root();
+      const [root] = await f.reload();
+      const reading = root!.getPage(page(1), at(100));
+      const value = record(root!, 1, at(8));
+      root!.advance(at(100), at(8));
+      assert.deepEqual(await reading, IMAGE);
+      assert.deepEqual(await root!.getPage(page(1), at(100)), foldPage(IMAGE, at(8), value));
+    }));
+
   it('wakes readers when their LSN is there, and tells them why not', () =>
     withFixture({}, async (f) => {
       const root = await f.root();

@@ -13,7 +13,7 @@ import { assert } from '#shared/core/assert.js';
 import { errorText, StorageError, wrapError } from '#shared/core/errors.js';
 import { formatTtid } from '#shared/core/ids.js';
 import type { TenantTimelineId } from '#shared/core/ids.js';
-import { formatLsn, lsn, lsnMin } from '#shared/core/lsn.js';
+import { formatLsn, lsn, lsnMax, lsnMin } from '#shared/core/lsn.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import { ensureDir } from '#shared/io/files.js';
 import type { Key } from '../core/key.js';
@@ -228,7 +228,7 @@ export class Timeline implements TimelineStore {
     const target = this.lastRecordLsn;
     if (target >= this.open.lsnStart) this.requestFreeze();
     await this.flushQueue.waitPublished(target);
-    return this.remoteConsistentLsn;
+    return lsnMax(this.remoteConsistentLsn, target);
   }
 
   private owner(): LayerOwner {
@@ -334,14 +334,21 @@ export class Timeline implements TimelineStore {
       return cached.page;
     }
     const lookup = this.reader.tryLookup(this, key, at, cached);
-    return lookup === undefined ? undefined : this.materialise(key, at, lookup, cached);
+    return lookup === undefined ? undefined : this.materialise(key, lookup, { at, upTo: this.knownUpTo(at), cached });
   }
 
   async getPage(key: Key, at: Lsn): Promise<Uint8Array | null> {
     const page = this.tryGetPage(key, at);
     if (page !== undefined) return page;
     const cached = this.pages.find(key, at);
-    return this.materialise(key, at, await this.reader.lookup(this, key, at, cached), cached);
+    // Taken before the lookup: versions that are put while it waits are not in what it finds.
+    const upTo = this.knownUpTo(at);
+    return this.materialise(key, await this.reader.lookup(this, key, at, cached), { at, upTo, cached });
+  }
+
+  /** Where a lookup at `at` that starts now is final: above the last record more versions may still come. */
+  private knownUpTo(at: Lsn): Lsn {
+    return lsnMin(at, this.lastRecordLsn);
   }
 
   /** For images at flush: worth having, never worth failing for (a read will say what is wrong with the page). */
@@ -354,10 +361,13 @@ export class Timeline implements TimelineStore {
     }
   }
 
-  private materialise(key: Key, at: Lsn, lookup: KeyLookup<LayerFile>, cached: PageEntry | null): Uint8Array | null {
+  private materialise(
+    key: Key,
+    lookup: KeyLookup<LayerFile>,
+    read: { at: Lsn; upTo: Lsn; cached: PageEntry | null },
+  ): Uint8Array | null {
+    const { at, upTo, cached } = read;
     if (lookup.absent) return null;
-    // Above the last record more versions may still come.
-    const upTo = lsnMin(at, this.lastRecordLsn);
     if (cached !== null && lookup.records.length === 0 && lookup.newestLsn === cached.lsn) {
       if (cached.upTo < upTo) cached.upTo = upTo;
       this.pages.hitCount++;
