@@ -13,6 +13,7 @@ import type { BrokerFeed } from '../walreceiver/broker-feed.js';
 import type { PolicyOptions } from '../walreceiver/core/receiver-policy.js';
 import type { IngestStats } from '../walreceiver/wal-applier.js';
 import { WalReceiver } from '../walreceiver/wal-receiver.js';
+import type { WalSupply } from './timeline-reader.js';
 import { TimelineReader } from './timeline-reader.js';
 import type { TimelineStatus } from './timeline-status.js';
 
@@ -41,7 +42,7 @@ export class ActiveTimeline {
     this.#log = env.log.child({ tenant: store.ttid.tenantId, timeline: store.ttid.timelineId });
     const head = { relationSize: (rel: RelTag, at: Lsn) => this.#ingest?.relationSize(rel, at) };
     this.view = new TimelineView(store, head);
-    this.reader = new TimelineReader(store, this.view, head, () => this.receiver.noteReaderWaits());
+    this.reader = new TimelineReader(store, this.view, head, this.#supply());
     this.receiver = new WalReceiver({
       store,
       feed: env.feed,
@@ -118,6 +119,16 @@ export class ActiveTimeline {
     const outcome = await Promise.race([this.store.checkpoint().catch((error: unknown) => error), limit]);
     clearTimeout(timer);
     if (typeof outcome !== 'number') this.#log.warn({ reason: errorText(outcome) }, 'stopped without a full flush');
+  }
+
+  #supply(): WalSupply {
+    const receiver = (): WalReceiver => this.receiver;
+    return {
+      noteReaderWaits: () => receiver().noteReaderWaits(),
+      get brokenReason() {
+        return receiver().status.brokenReason;
+      },
+    };
   }
 
   #openIngest(isAfterFailure: boolean): Promise<WalIngest> {

@@ -2,9 +2,20 @@
  * Reads of one timeline as the edges want them. Owns the shortcut for the usual case: the relation's size is known to ingest, the page is
  * in memory, nothing has to be waited for.
  */
+import { errorKind, errorText, StorageError } from '#shared/core/errors.js';
 import type { Lsn } from '#shared/core/lsn.js';
+import { formatLsn } from '#shared/core/lsn.js';
 import { type Key, makeKey } from '../core/key.js';
-import { BLOCK_BYTES, FORK_FSM, FORK_VM, relationBlocks, type RelTag, SLRU_KINDS } from '../core/keyspace.js';
+import {
+  BLOCK_BYTES,
+  FORK_COUNT,
+  FORK_FSM,
+  FORK_VM,
+  formatRel,
+  relationBlocks,
+  type RelTag,
+  SLRU_KINDS,
+} from '../core/keyspace.js';
 import type { TimelineStore } from '../core/storage/store.js';
 import type { HeadSizes, TimelineView } from '../core/view/timeline-view.js';
 import { type PageReader, relationNotFound } from '../edge/page-reader.js';
@@ -16,8 +27,17 @@ const PREFIX_CACHE_SIZE = 1024;
 /** A store that can say at once whether a page is in memory. */
 export interface FastStore extends TimelineStore {
   readonly minReadableLsn: Lsn;
+  readonly isClosed: boolean;
   /** As getPage; undefined when IO is needed. */
   tryGetPage(key: Key, at: Lsn): Uint8Array | null | undefined;
+}
+
+/** Where new WAL comes from, as a waiting reader sees it. */
+export interface WalSupply {
+  /** Somebody waits; the function returned is called when the wait is over. */
+  noteReaderWaits(): () => void;
+  /** Why no WAL can be ingested; empty = it can. */
+  readonly brokenReason: string;
 }
 
 interface CachedPrefix {
@@ -32,15 +52,14 @@ export class TimelineReader implements PageReader {
   readonly #head: HeadSizes;
   readonly #store: FastStore;
   readonly #view: TimelineView;
-  readonly #onWait: () => () => void;
+  readonly #supply: WalSupply;
   readonly #prefixes: CachedPrefix[] = [];
 
-  /** `onWait` is told that somebody waits for WAL; the function it returns is called when the wait is over. */
-  constructor(store: FastStore, view: TimelineView, head: HeadSizes, onWait: () => () => void) {
+  constructor(store: FastStore, view: TimelineView, head: HeadSizes, supply: WalSupply) {
     this.#store = store;
     this.#view = view;
     this.#head = head;
-    this.#onWait = onWait;
+    this.#supply = supply;
   }
 
   get lastRecordLsn(): Lsn {
@@ -53,15 +72,20 @@ export class TimelineReader implements PageReader {
 
   async waitLsn(lsn: Lsn, timeoutMs: number, signal?: AbortSignal): Promise<void> {
     if (lsn <= this.#store.lastRecordLsn) return;
-    const endWait = this.#onWait();
+    const endWait = this.#supply.noteReaderWaits();
     try {
       await this.#store.waitLsn(lsn, timeoutMs, signal);
+    } catch (error) {
+      const { brokenReason } = this.#supply;
+      if (brokenReason === '' || errorKind(error) !== 'unavailable') throw error;
+      throw new StorageError('unavailable', errorText(error), { cause: brokenReason });
     } finally {
       endWait();
     }
   }
 
   tryPage(rel: RelTag, block: number, at: Lsn): Uint8Array | undefined {
+    this.#check(rel);
     const size = this.#head.relationSize(rel, at);
     if (size === undefined) return undefined;
     if (size === null) return missingFork(rel);
@@ -73,20 +97,35 @@ export class TimelineReader implements PageReader {
     const size = await this.relSize(rel, at);
     if (size === null) return missingFork(rel);
     if (block >= size) return ZERO_PAGE;
-    return (await this.#store.getPage(makeKey(this.#prefix(rel), block), at)) ?? ZERO_PAGE;
+    const page = await this.#store.getPage(makeKey(this.#prefix(rel), block), at);
+    if (page !== null) return page;
+    // Ingest puts a version of every block that a relation has: better no answer than a page that may be wrong.
+    throw new StorageError(
+      'corrupt',
+      `block ${block} of ${formatRel(rel)} (${size} blocks) has no version at ${formatLsn(at)}`,
+    );
   }
 
-  relSize(rel: RelTag, at: Lsn): Promise<number | null> {
+  async relSize(rel: RelTag, at: Lsn): Promise<number | null> {
+    this.#check(rel);
     return this.#view.relSize(rel, at);
   }
 
-  dbSize(db: number, at: Lsn): Promise<number> {
+  async dbSize(db: number, at: Lsn): Promise<number> {
+    if (this.#store.isClosed) throw closed();
     return this.#view.dbSize(db, at);
   }
 
   async slruSegment(kind: number, segno: number, at: Lsn): Promise<Uint8Array | null> {
+    if (this.#store.isClosed) throw closed();
     const known = SLRU_KINDS.find((candidate) => candidate === kind);
     return known === undefined ? null : this.#view.slruSegment(known, segno, at);
+  }
+
+  /** A connection may outlive the timeline that it reads: what a closed one remembers is out of date. */
+  #check(rel: RelTag): void {
+    if (this.#store.isClosed) throw closed();
+    if (rel.fork >= FORK_COUNT) throw new StorageError('invalid', `there is no fork ${rel.fork}`);
   }
 
   /** Interned key prefixes of the relations read last: interning builds a text. */
@@ -100,6 +139,10 @@ export class TimelineReader implements PageReader {
     this.#prefixes[slot] = { spc: rel.spc, db: rel.db, rel: rel.rel, fork: rel.fork, prefix };
     return prefix;
   }
+}
+
+function closed(): StorageError {
+  return new StorageError('cancelled', 'the timeline was closed');
 }
 
 /** A map that was never made reads as zeros; a relation that does not exist is an error. */
