@@ -400,17 +400,19 @@ stream_ended(void)
 	return -1;
 }
 
-/* False: the page server has been silent for too long. */
-static bool
-check_silence(TimestampTz start, bool *logged)
+/* Why waiting on is of no use; NULL if it is. */
+static const char *
+reason_to_give_up(TimestampTz start, bool *logged)
 {
+	if (address_version != shared_connstring_version())
+		return "its address has changed";
 	if (!*logged && expired(start, neon_response_log_timeout_ms))
 	{
 		*logged = true;
 		ereport(LOG, (errmsg("neon: the page server has not answered for %d ms", neon_response_log_timeout_ms),
 					  errhidestmt(true)));
 	}
-	return !expired(start, neon_response_disconnect_timeout_ms);
+	return expired(start, neon_response_disconnect_timeout_ms) ? "it has not answered for too long" : NULL;
 }
 
 int
@@ -419,6 +421,7 @@ connection_receive(char **message, bool wait)
 	TimestampTz start = 0;
 	bool		latch_taken = false;
 	bool		logged = false;
+	const char *reason;
 	int			length;
 
 	while ((length = PQgetCopyData(conn, message, 1)) == 0)
@@ -440,9 +443,10 @@ connection_receive(char **message, bool wait)
 			length = PQgetCopyData(conn, message, 1);
 			break;
 		}
-		if (!check_silence(start, &logged))
+		reason = reason_to_give_up(start, &logged);
+		if (reason != NULL)
 		{
-			connection_drop("it has not answered for too long");
+			connection_drop(reason);
 			length = -1;
 			break;
 		}

@@ -160,6 +160,24 @@ describe('extension neon', function () {
     });
   });
 
+  it('follows the page server to a new address in the middle of a statement', async () => {
+    const elsewhere = await PageFileServer.start(source.dataDir);
+    try {
+      await withCompute(['neon.file_cache_size_limit = 0'], async (compute) => {
+        await inSession(compute, async (client) => {
+          pages.behave('silent');
+          const statement = client.query('select count(*) from filled');
+          compute.configure([`neon.pageserver_connstring = 'postgresql://127.0.0.1:${elsewhere.port}'`]);
+          process.kill(compute.pid ?? assert.fail('not running'), 'SIGHUP');
+          assert.deepEqual((await statement).rows, [{ count: '20000' }]);
+        });
+      });
+      assert.ok(elsewhere.pageCount > 0);
+    } finally {
+      await elsewhere[Symbol.asyncDispose]();
+    }
+  });
+
   it('asks again when the connection breaks', async () => {
     await withCompute(['neon.file_cache_size_limit = 0'], async (compute) => {
       const breaking = setInterval(() => pages.breakConnections(), 20);
