@@ -57,7 +57,8 @@ export class WalStorage {
     try {
       const buffer = Buffer.alloc(READ_BYTES);
       const read = async (at: Lsn): Promise<Uint8Array> => buffer.subarray(0, await reader.read(at, buffer));
-      if (segmentOffset(from, this.segSize) > 0 && (await read(from)).length === 0) {
+      // A truncation that was broken off leaves a segment that ends at `from`; but it leaves one.
+      if (segmentOffset(from, this.segSize) > 0 && !(await reader.has(from))) {
         throw new StorageError('corrupt', `the WAL segment of committed position ${formatLsn(from)} is missing`);
       }
       const { endLsn } = await findEndOfWal({ startLsn: from, segSize: this.segSize, read });
@@ -184,15 +185,23 @@ export class WalFileReader {
   /** Fills `into` from `at` on, at most to the end of the segment. Returns how many bytes there were; 0 = no such segment. */
   async read(at: Lsn, into: Uint8Array): Promise<number> {
     const { segSize } = this.files;
-    const segno = segmentNumber(at, segSize);
-    if (this.open?.segno !== segno) {
-      await this.close();
-      const file = await this.files.openForRead(segno);
-      if (file === null) return 0;
-      this.open = { segno, file };
-    }
+    const file = await this.fileOf(at);
     const offset = segmentOffset(at, segSize);
-    return this.open.file.read(into.subarray(0, Math.min(into.length, segSize - offset)), offset);
+    return (await file?.read(into.subarray(0, Math.min(into.length, segSize - offset)), offset)) ?? 0;
+  }
+
+  /** Whether there is a segment for this position. */
+  async has(at: Lsn): Promise<boolean> {
+    return (await this.fileOf(at)) !== null;
+  }
+
+  private async fileOf(at: Lsn): Promise<DiskFile | null> {
+    const segno = segmentNumber(at, this.files.segSize);
+    if (this.open?.segno === segno) return this.open.file;
+    await this.close();
+    const file = await this.files.openForRead(segno);
+    this.open = file === null ? null : { segno, file };
+    return file;
   }
 
   async close(): Promise<void> {
