@@ -4,6 +4,7 @@ import { DB_IN_PRODUCTION } from '#shared/postgres/control-file.js';
 import { TempCluster } from '#shared/postgres/testing/temp-cluster.js';
 import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import pg from 'pg';
 import type { Load } from './loads.js';
 
 /** No checkpoint but the last, so that all WAL is kept; no vacuum but the load's own. */
@@ -31,6 +32,8 @@ export async function loadedCluster(options: {
   loads: readonly Load[];
   scale: number;
   crash: boolean;
+  /** One checkpoint after the other while the loads run: the next change of each page carries its image. */
+  checkpoints?: boolean;
 }): Promise<LoadedCluster> {
   const cluster = await TempCluster.create({
     config: [...CONFIG, ...options.config],
@@ -43,7 +46,9 @@ export async function loadedCluster(options: {
   };
   try {
     await cluster.start();
+    const checkpoints = options.checkpoints === true ? await startCheckpoints(cluster) : null;
     for (const load of options.loads) await load.run(cluster, options.scale);
+    await checkpoints?.stop();
     if (options.crash) await cluster.kill();
     else await cluster.stop('fast');
   } catch (error) {
@@ -51,6 +56,27 @@ export async function loadedCluster(options: {
     throw error;
   }
   return { snapshot, cluster, [Symbol.asyncDispose]: dispose };
+}
+
+const CHECKPOINT_PAUSE_MS = 50;
+
+async function startCheckpoints(cluster: TempCluster): Promise<{ stop(): Promise<void> }> {
+  const client = new pg.Client(cluster.connection());
+  await client.connect();
+  let going = true;
+  const loop = async (): Promise<void> => {
+    while (going) {
+      await client.query('checkpoint');
+      await new Promise((resolve) => setTimeout(resolve, CHECKPOINT_PAUSE_MS));
+    }
+  };
+  const done = loop();
+  return {
+    async stop() {
+      going = false;
+      await done.finally(() => client.end());
+    },
+  };
 }
 
 /** Makes a cleanly stopped cluster look as if it had crashed, so that the server replays all WAL behind its checkpoint. */

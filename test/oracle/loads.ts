@@ -16,6 +16,7 @@ export const LOADS: readonly Load[] = [
   { name: 'generic', run: (cluster, scale) => sql(cluster, genericSql(scale)) },
   { name: 'gin', run: (cluster, scale) => sql(cluster, ginSql(scale)) },
   { name: 'gist', run: (cluster, scale) => sql(cluster, gistSql(scale)) },
+  { name: 'spgist', run: (cluster, scale) => sql(cluster, spgistSql(scale)) },
   { name: 'ddl', run: (cluster, scale) => sql(cluster, ddlSql(scale)) },
   { name: 'row locks', run: rowLocks },
   { name: 'speculation', run: speculation },
@@ -275,6 +276,37 @@ function gistSql(scale: number): string {
     insert into ge select g, point(g % 4000, g % 1000), null, null from generate_series(1, ${rows / 2}) g;
     delete from ge; vacuum ge; vacuum ge;
     insert into ge select g, point(g, -g), int4range(g, g + 1), null from generate_series(1, 500) g;
+  `;
+}
+
+/** Tries, quadtrees and range trees: chains, moves, node additions, prefix splits, vacuum with redirections. */
+function spgistSql(scale: number): string {
+  const rows = 2500 * scale;
+  return `
+    create table sp (id int, t text, p point, r int4range);
+    create index sp_t on sp using spgist (t);
+    create index sp_p on sp using spgist (p);
+    create index sp_kd on sp using spgist (p kd_point_ops);
+    create index sp_r on sp using spgist (r);
+    insert into sp select g, case when g % 50 = 0 then null else md5((g % 1000)::text) || repeat('t', g % 60) end,
+      point(g * 7919 % 10007, g * 31 % 997), int4range(g % 300, g % 300 + g % 40) from generate_series(1, ${rows}) g;
+    insert into sp select g, 'common prefix of many ' || repeat('c', g % 200) || g, null, null from generate_series(1, ${rows / 2}) g;
+    insert into sp select g, chr(65 + g % 60) || 'x', point(1, 1), int4range(1, 2) from generate_series(1, ${rows / 4}) g;
+    delete from sp where id % 3 = 0;
+    vacuum sp;
+    insert into sp select g, 'common pre' || chr(97 + g % 26) || g, point(g, g), int4range(g, g + 1) from generate_series(1, ${rows / 2}) g;
+    delete from sp where id % 3 = 1;
+    vacuum sp;
+    vacuum sp;
+    insert into sp select g, 'again' || g, point(-g, g), null from generate_series(1, 500) g;
+    delete from sp; vacuum sp; vacuum sp;
+    insert into sp select g, 'z', point(0, 0), int4range(5, 6) from generate_series(1, 50) g;
+    delete from sp where id % 2 = 0; vacuum sp;
+    create table sp_few (t text);
+    create index on sp_few using spgist (t);
+    insert into sp_few select 'few' || g from generate_series(1, 20) g;
+    delete from sp_few where t in ('few3', 'few4'); vacuum sp_few;
+    insert into sp_few values (null), (null);
   `;
 }
 

@@ -26,6 +26,7 @@ import {
   RM_HEAP,
   RM_HEAP2,
   RM_SEQ,
+  RM_SPGIST,
 } from '#shared/postgres/rmgr.js';
 import { FORK_VM } from './page-files.js';
 
@@ -79,6 +80,10 @@ export function maskPage(page: Uint8Array, rmid: number, fork: number, block: nu
     case RM_BRIN:
       maskHeader(view);
       maskBrin(page, view);
+      break;
+    case RM_SPGIST:
+      maskHeader(view);
+      maskHole(page, view);
       break;
     case RM_SEQ:
     case RM_GENERIC:

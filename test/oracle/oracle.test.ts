@@ -51,6 +51,7 @@ describe('the server as judge of redo', () => {
       loads: LOADS,
       scale: 1,
       crash: true,
+      checkpoints: true,
     });
     await using recovered = await recover(loaded);
     const result = compareExact({

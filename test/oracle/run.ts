@@ -15,6 +15,7 @@ import { OracleReport } from './report.js';
 interface Variation {
   readonly config: readonly string[];
   readonly initdbArgs?: readonly string[];
+  readonly checkpoints?: boolean;
 }
 
 const MASKED = ['wal_consistency_checking = all', 'full_page_writes = off'];
@@ -24,9 +25,10 @@ const MASKED_VARIATIONS: readonly Variation[] = [
   { config: [...MASKED, 'wal_compression = lz4'], initdbArgs: ['--data-checksums'] },
 ];
 const EXACT_VARIATIONS: readonly Variation[] = [
+  { config: [], checkpoints: true },
   { config: ['full_page_writes = off'] },
   { config: ['wal_level = logical', 'wal_log_hints = on', 'full_page_writes = off'] },
-  { config: ['wal_compression = pglz'], initdbArgs: ['--data-checksums'] },
+  { checkpoints: true, config: ['wal_compression = pglz'], initdbArgs: ['--data-checksums'] },
   { config: ['wal_compression = lz4'] },
   { config: ['wal_compression = zstd', 'shared_buffers = 1MB'], initdbArgs: ['--wal-segsize=1'] },
 ];
@@ -44,7 +46,11 @@ async function exact(variation: Variation, scale: number): Promise<boolean> {
     data: loaded.cluster.dataDir,
     recovered: recovered.dataDir,
   });
-  const settings = [...variation.config, ...(variation.initdbArgs ?? [])].join(', ');
+  const settings = [
+    ...variation.config,
+    ...(variation.initdbArgs ?? []),
+    ...(variation.checkpoints === true ? ['checkpoints'] : []),
+  ].join(', ');
   const skipped = result.skippedRelations > 0 ? `, ${result.skippedRelations} relations skipped` : '';
   console.log(
     `exact (${settings}): ${result.records} records in ${result.redoMs} ms, ` +

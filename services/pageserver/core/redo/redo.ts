@@ -25,6 +25,7 @@ import {
   RM_HEAP,
   RM_HEAP2,
   RM_SEQ,
+  RM_SPGIST,
   RM_XLOG,
   RMGR_NAMES,
   XLOG_FPI_FOR_HINT,
@@ -39,6 +40,7 @@ import {
   TAG_NEON_MIN,
   TAG_RECORD,
 } from './slim-record.js';
+import { redoSpgist } from './spgist.js';
 
 export interface PageRecord {
   /** End of the WAL record: the page's LSN after it. */
@@ -110,6 +112,8 @@ function applyRecord(record: SlimRecord, logHints: boolean): void {
       return redoGin(record);
     case RM_GIST:
       return redoGist(record);
+    case RM_SPGIST:
+      return redoSpgist(record);
     case RM_BRIN:
       return redoBrin(record);
     case RM_GENERIC:
