@@ -53,6 +53,8 @@ export class Compactor {
     const plan = this.stopping.signal.aborted ? null : this.plan();
     if (plan === null) return Promise.resolve(false);
     this.running = this.attempt(plan).finally(() => (this.running = null));
+    // More may have come together meanwhile.
+    void this.running.then((done) => done && this.kick());
     return this.running;
   }
 
