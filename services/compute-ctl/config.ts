@@ -2,6 +2,8 @@
 import { z } from 'zod';
 import { addrSchema, commonOptions, option, parseConfig, type ConfigOf } from '#shared/runtime/config.js';
 import { StorageError } from '#shared/core/errors.js';
+import { createLogger } from '#shared/runtime/log.js';
+import type { Logger } from '#shared/runtime/log.js';
 
 const count = (fallback: number) => z.coerce.number().int().min(0).default(fallback);
 
@@ -80,6 +82,11 @@ export function readConfig(
     description: 'Starts a stateless Postgres on remote storage and replicates its WAL to safekeepers',
   };
   return parseConfig(app, options, argv, env);
+}
+
+export function makeLogger(config: ComputeConfig): Logger {
+  const { logLevel: level, logPretty: pretty } = config;
+  return createLogger({ service: 'compute_ctl', level, ...(pretty === undefined ? {} : { pretty }) });
 }
 
 /** The spec's file. Throws StorageError when none, or two different ones, are named. */

@@ -5,7 +5,7 @@ import { lsnToWire } from '#shared/core/lsn.js';
 import { startGrpcServer } from '#shared/rpc/server.js';
 import { formatAddr } from '#shared/core/addr.js';
 import { startHttp } from '#shared/runtime/http.js';
-import { createLogger, type Logger } from '#shared/runtime/log.js';
+import type { Logger } from '#shared/runtime/log.js';
 import { createMetrics, type Metrics } from '#shared/runtime/metrics.js';
 import { Compute } from './compute.js';
 import type { ComputeConfig } from './config.js';
@@ -24,11 +24,6 @@ export interface ComputeProcess {
   /** Resolves with the exit code when the process has no reason to live any more; the status was readable for a while. */
   readonly finished: Promise<number>;
   stop(): Promise<void>;
-}
-
-export function makeLogger(config: ComputeConfig): Logger {
-  const { logLevel: level, logPretty: pretty } = config;
-  return createLogger({ service: 'compute_ctl', level, ...(pretty === undefined ? {} : { pretty }) });
 }
 
 export async function startServers(config: ComputeConfig, compute: Compute, log: Logger): Promise<ComputeProcess> {
