@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { lsn } from '#shared/core/lsn.js';
 import { PD_UPPER } from '#shared/postgres/page-layout.js';
-import { RM_HEAP, RM_XLOG, XLOG_FPI, XLOG_FPI_FOR_HINT } from '#shared/postgres/rmgr.js';
+import { RM_GIST, RM_HEAP, RM_XLOG, XLOG_FPI, XLOG_FPI_FOR_HINT } from '#shared/postgres/rmgr.js';
 import { BKPBLOCK_WILL_INIT, WalRecord } from '#shared/postgres/wal-record.js';
 import { encodeZeroPage } from './neon-records.js';
 import { reconstructPage } from './redo.js';
@@ -92,6 +92,26 @@ describe('reconstructPage', () => {
     assert.equal(new DataView(page.buffer).getUint32(4, true), 0x1234_5678);
     const zeros = encodeSlimRecord(makeRecord({ rmid: RM_XLOG, info: XLOG_FPI, image: new Uint8Array(8192) }), 0);
     assert.deepEqual(reconstructPage(null, [{ endLsn: lsn(8), value: zeros }]), new Uint8Array(8192));
+  });
+
+  it('completes the split of a GiST page even when its image was in the record', () => {
+    const image = new Uint8Array(8192);
+    const view = new DataView(image.buffer);
+    for (const [at, value] of [
+      [12, 24],
+      [14, 8176],
+      [16, 8176],
+      [18, 0x2004],
+      [8188, 0x0009],
+      [8190, 0xff81],
+    ] as const) {
+      view.setUint16(at, value, true);
+    }
+    const record = makeRecord({ rmid: RM_GIST, info: 0x30, image });
+    const page = reconstructPage(null, [{ endLsn: lsn(0x5_0000_0123), value: encodeSlimRecord(record, 0) }]);
+    const after = new DataView(page.buffer);
+    assert.deepEqual([after.getUint32(8176, true), after.getUint32(8180, true)], [5, 0x123]);
+    assert.equal(after.getUint16(8188, true), 0x0001);
   });
 
   it('stores of a logical delete what redo reads, not the old row', () => {
