@@ -63,7 +63,7 @@ function addTenantRoutes(server: FastifyInstance, tenants: TenantManager): void 
   server.put<TenantParams>('/v1/tenant/:tenantId/location_config', async ({ params, body }) => {
     const tenantId = parseTenantId(params.tenantId);
     const { isAttached, generation } = parseLocationConfig(body);
-    if (isAttached) await tenants.attach(tenantId, generation);
+    if (isAttached) await tenants.attachOrCreate(tenantId, generation);
     else await tenants.detach(tenantId);
     return { shards: isAttached ? [{ shard_id: tenantId, node_id: null }] : [], stripe_size: null };
   });

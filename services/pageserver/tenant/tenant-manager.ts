@@ -1,7 +1,7 @@
 /**
  * All tenants attached to this page server. Everything is found again from the object store; the local directory is a cache.
  */
-import { errorText, StorageError } from '#shared/core/errors.js';
+import { errorKind, errorText, StorageError } from '#shared/core/errors.js';
 import type { TenantId, TenantTimelineId } from '#shared/core/ids.js';
 import { listTenantIds, listTimelineIds, removeTimeline } from '../io/tenant-storage.js';
 import type { ActiveTimeline } from './active-timeline.js';
@@ -37,7 +37,7 @@ export class TenantManager {
       try {
         await this.#serial(tenantId, () => this.#attach(tenantId, 0));
       } catch (error) {
-        if (error instanceof StorageError && error.kind === 'not-found') return;
+        if (errorKind(error) === 'not-found') return;
         this.#env.log.error({ tenant: tenantId, err: error }, 'could not attach a tenant');
       }
     });
@@ -102,6 +102,16 @@ export class TenantManager {
     });
   }
 
+  /** Attaches a tenant, or creates it when the object store does not know it. */
+  async attachOrCreate(tenantId: TenantId, generation: number): Promise<void> {
+    try {
+      await this.attach(tenantId, generation);
+    } catch (error) {
+      if (errorKind(error) !== 'not-found') throw error;
+      await this.create(tenantId);
+    }
+  }
+
   /** Flushes and forgets a tenant; its data stays in the object store. */
   detach(tenantId: TenantId): Promise<void> {
     return this.#serial(tenantId, async () => {
@@ -126,7 +136,7 @@ export class TenantManager {
     });
   }
 
-  createTimeline(
+  async createTimeline(
     ttid: TenantTimelineId,
     origin: TimelineOrigin,
     signal?: AbortSignal,

@@ -26,6 +26,19 @@ import { WalSource } from './wal-source.js';
 
 export const TTID: TenantTimelineId = parseTtid({ tenantId: '11'.repeat(16), timelineId: '22'.repeat(16) });
 
+/** `image.tar` of a cleanly stopped cluster, where startIn expects it. */
+export function packImage(cluster: TempCluster, root: string): void {
+  execFileSync('tar', ['-C', cluster.dataDir, '--exclude=./pg_wal/*', '-cf', path.join(root, 'image.tar'), '.']);
+}
+
+/** A page server on free ports with everything below `root`: work/, store/, image.tar. */
+export function startIn(root: string, flags: readonly string[] = [], log: Logger = silentLogger): Promise<PageServer> {
+  const argv = ['--workdir', `${root}/work`, '--remote-storage', `file://${root}/store`];
+  argv.push('--initdb-image', `${root}/image.tar`);
+  for (const name of ['pg', 'grpc', 'http']) argv.push(`--listen-${name}`, '127.0.0.1:0');
+  return startPageServer(parseConfig({ name: 'pageserver', description: '' }, options, [...argv, ...flags], {}), log);
+}
+
 export class RecordedServer {
   readonly root = mkdtempSync(path.join(tmpdir(), 'neon-ps-'));
   readonly source: WalSource;
@@ -40,14 +53,7 @@ export class RecordedServer {
   /** With tenant and root timeline made. */
   static async create(history: RecordedHistory): Promise<RecordedServer> {
     const made = new RecordedServer(history);
-    execFileSync('tar', [
-      '-C',
-      history.base.dataDir,
-      '--exclude=./pg_wal/*',
-      '-cf',
-      path.join(made.root, 'image.tar'),
-      '.',
-    ]);
+    packImage(history.base, made.root);
     const store = await openObjectStore(`file://${made.root}/store`);
     const { systemId } = history.control;
     await writeManifest(store, { tenantId: TTID.tenantId, systemId, generation: 1, deletedAtMs: null });
@@ -67,11 +73,7 @@ export class RecordedServer {
   }
 
   async start(flags: readonly string[] = [], log: Logger = silentLogger): Promise<void> {
-    const argv = ['--workdir', `${this.root}/work`, '--remote-storage', `file://${this.root}/store`];
-    argv.push('--initdb-image', `${this.root}/image.tar`, '--broker-endpoint', this.source.addr);
-    for (const name of ['pg', 'grpc', 'http']) argv.push(`--listen-${name}`, '127.0.0.1:0');
-    const config = parseConfig({ name: 'pageserver', description: '' }, options, [...argv, ...flags], {});
-    this.#server = await startPageServer(config, log);
+    this.#server = await startIn(this.root, ['--broker-endpoint', this.source.addr, ...flags], log);
   }
 
   async stop(how: { isCrash: boolean; loseDisk?: boolean }): Promise<void> {
