@@ -19,7 +19,9 @@ export function elected(state: AcceptorState, input: ElectedInput): AcceptorEffe
   const start = input.startStreamingAt;
   const { control } = state;
   const keepsLog = state.decoder !== null && start === state.writeLsn && start === state.writeRecordLsn;
-  const decoder = keepsLog ? state.decoder : state.makeDecoder(start, control.segSize);
+  // A new one in any case: what the first record of a leader says about its predecessor is not for one acceptor to judge, who
+  // happened to see that predecessor, while others take the record.
+  const decoder = state.makeDecoder(start, control.segSize);
 
   const effects: AcceptorEffect[] = [];
   if (control.term < input.term) {

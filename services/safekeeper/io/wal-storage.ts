@@ -7,8 +7,9 @@
  */
 import { StorageError } from '#shared/core/errors.js';
 import { formatLsn, INVALID_LSN, lsn, type Lsn } from '#shared/core/lsn.js';
-import { findEndOfWal } from '#shared/postgres/wal-end.js';
+import { drainRecords } from '#shared/postgres/wal-end.js';
 import { segmentNumber, segmentOffset } from '#shared/postgres/wal-layout.js';
+import { WalStreamDecoder } from '#shared/postgres/wal-stream-decoder.js';
 import { segmentPrefix } from '#shared/postgres/wal-synthesis.js';
 import type { Disk, DiskFile } from './disk.js';
 import { SegmentFiles } from './segment-files.js';
@@ -55,13 +56,25 @@ export class WalStorage {
     if (from === INVALID_LSN) return INVALID_LSN;
     const reader = this.reader();
     try {
-      const buffer = Buffer.alloc(READ_BYTES);
-      const read = async (at: Lsn): Promise<Uint8Array> => buffer.subarray(0, await reader.read(at, buffer));
       // A truncation that was broken off leaves a segment that ends at `from`; but it leaves one.
       if (segmentOffset(from, this.segSize) > 0 && !(await reader.has(from))) {
         throw new StorageError('corrupt', `the WAL segment of committed position ${formatLsn(from)} is missing`);
       }
-      const { endLsn } = await findEndOfWal({ startLsn: from, segSize: this.segSize, read });
+      // Whatever an append accepted must be found again, so no more is asked of records than there: the first of each leader may
+      // name any predecessor. Stale records cannot follow, since everything behind the end is zeros.
+      const decoder = new WalStreamDecoder({
+        startLsn: from,
+        segSize: this.segSize,
+        parseBlocks: false,
+        checkPrev: false,
+      });
+      const buffer = Buffer.alloc(READ_BYTES);
+      for (let count = 1; count > 0;) {
+        count = await reader.read(decoder.inputLsn, buffer);
+        decoder.feed(buffer.subarray(0, count));
+        if (drainRecords(decoder) !== null) break;
+      }
+      const endLsn = decoder.recordEndLsn;
       await this.makeDurable(from, endLsn);
       return endLsn;
     } finally {

@@ -1,0 +1,94 @@
+/** Safekeepers that know of each other through a real broker process. */
+import { strict as assert } from 'node:assert';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { lsn } from '#shared/core/lsn.js';
+import { createClient } from '#shared/rpc/client.js';
+import { parseReadyLine } from '#shared/runtime/ready.js';
+import {
+  BrokerServiceClient,
+  MessageType,
+  type SafekeeperTimelineInfo,
+  type SubscribeByFilterResponse,
+} from '#gen/neon/broker/v1/broker.js';
+import { SEG_SIZE, SYSTEM_ID, TestCluster, TTID } from '../testing/cluster.js';
+import { electLeader, ScriptedLink } from '../testing/scripted-proposer.js';
+import { WalMaker } from '../testing/wal-maker.js';
+
+const START = lsn(0x14f_f128);
+const BROKER_MAIN = fileURLToPath(new URL('../../storage-broker/main.ts', import.meta.url));
+
+async function startBroker(addr: string): Promise<{ child: ChildProcess; addr: string }> {
+  const args = ['--conditions=source', '--import', 'tsx', BROKER_MAIN, '--listen-grpc', addr, '--log-level', 'error'];
+  const child = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'] });
+  if (child.stdout === null) throw new Error('no output');
+  for await (const text of createInterface({ input: child.stdout })) {
+    const ready = parseReadyLine(text);
+    if (ready?.grpc !== undefined) return { child, addr: ready.grpc };
+  }
+  throw new Error('the broker did not start');
+}
+
+describe('broker link', () => {
+  it('publishes active timelines, teaches peers, answers discoveries, and outlives a broker', async () => {
+    let broker = await startBroker('127.0.0.1:0');
+    const cluster = await TestCluster.start(2, broker.addr);
+    const client = createClient(BrokerServiceClient, broker.addr);
+    const infos: SafekeeperTimelineInfo[] = [];
+    const answers: number[] = [];
+    const listen = (): void => {
+      const types = [MessageType.SAFEKEEPER_TIMELINE_INFO, MessageType.SAFEKEEPER_DISCOVERY_RESPONSE];
+      const stream = client.subscribeByFilter({ types, ttid: TTID });
+      stream.on('error', () => undefined);
+      stream.on('data', ({ message }: SubscribeByFilterResponse) => {
+        if (message?.message?.$case === 'safekeeperTimelineInfo') infos.push(message.message.value);
+        if (message?.message?.$case === 'safekeeperDiscoveryResponse') {
+          answers.push(Number(message.message.value.info?.safekeeperId));
+        }
+      });
+    };
+    const until = async (condition: () => boolean | Promise<boolean>): Promise<void> => {
+      while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 20));
+    };
+    try {
+      listen();
+      await cluster.create(START);
+      const links = [0, 1].map((index) => new ScriptedLink(cluster.node(index).safekeeper.grpcAddr));
+      for (const link of links) await link.greet({ ttid: TTID, systemId: SYSTEM_ID, segSize: SEG_SIZE });
+      const leader = await electLeader(links, 1, START);
+      const wal = new WalMaker({ startLsn: START, segSize: SEG_SIZE, systemId: SYSTEM_ID }).stretch(50_000);
+      for (const link of links) {
+        link.elect(1, leader.history);
+        link.append(1, wal.startLsn, wal.bytes);
+      }
+      await Promise.all(links.map((link) => link.flushedTo(wal.endLsn)));
+      // Only the first is told of the commit; the other learns it from its peer.
+      links[0]?.append(1, wal.endLsn, new Uint8Array(0), wal.endLsn);
+      await until(async () => (await cluster.status(1)).commitLsn === BigInt(wal.endLsn));
+      await until(() => infos.some((info) => info.safekeeperId === 1n && info.commitLsn === BigInt(wal.endLsn)));
+      const last = infos.findLast((info) => info.safekeeperId === 1n);
+      assert.equal(last?.grpcAddr, cluster.node(0).safekeeper.grpcAddr);
+      assert.equal(last?.lastLogTerm, 1n);
+
+      const request = { message: { message: { $case: 'safekeeperDiscoveryRequest', value: { ttid: TTID } } } } as const;
+      client.publishOne(request, () => undefined);
+      await until(() => answers.includes(1) && answers.includes(2));
+
+      broker.child.kill('SIGKILL');
+      await once(broker.child, 'exit');
+      broker = await startBroker(broker.addr);
+      infos.length = 0;
+      listen();
+      await until(
+        () => infos.some((info) => info.safekeeperId === 1n) && infos.some((info) => info.safekeeperId === 2n),
+      );
+      for (const link of links) link.close();
+    } finally {
+      client.close();
+      await cluster.stop();
+      broker.child.kill('SIGTERM');
+    }
+  });
+});
