@@ -50,7 +50,9 @@ export class Service {
         const parsed = parseReadyLine(line);
         if (parsed !== null) resolve(parsed);
       });
-      this.child.once('exit', (code) => reject(new Error(`ended with ${code ?? 'a signal'}: ${this.log().slice(-3_000)}`)));
+      this.child.once('exit', (code) =>
+        reject(new Error(`ended with ${code ?? 'a signal'}: ${this.log().slice(-3_000)}`)),
+      );
     });
     clearTimeout(timer);
     this.ready = ready;
@@ -98,8 +100,8 @@ export class Cluster {
   pageserver: Service | null = null;
   private readonly services: Service[] = [];
 
-  /** `bootstrap: false`: no timeline is made on the safekeepers; the first compute does it. */
-  static async start(options: { safekeepers: number }): Promise<Cluster> {
+  /** `timelineOnSafekeepers: false`: no timeline is made there; the first compute does it. */
+  static async start(options: { safekeepers: number; timelineOnSafekeepers?: boolean }): Promise<Cluster> {
     const cluster = new Cluster();
     chmodSync(cluster.dir, 0o711);
     cluster.broker = cluster.spawn('storage-broker', ['--listen-grpc', '127.0.0.1:0']);
@@ -110,7 +112,7 @@ export class Cluster {
       ...cluster.safekeeperPorts.map((_, index) => cluster.startSafekeeper(index, broker)),
       cluster.startPageserver(broker),
     ]);
-    await cluster.createTimeline();
+    await cluster.createTimeline(options.timelineOnSafekeepers ?? true);
     return cluster;
   }
 
@@ -142,14 +144,19 @@ export class Cluster {
     return this.pageserver;
   }
 
-  private async createTimeline(): Promise<void> {
+  private async createTimeline(onSafekeepers: boolean): Promise<void> {
     const client = createClient(ManagementServiceClient, this.pageserver?.ready?.grpc ?? '');
     const { tenantId, timelineId } = this;
     await callUnary(client, client.createTenant, { tenantId });
     const mode = { $case: 'bootstrap' as const, value: { pgMajorVersion: 15 } };
-    const { timeline } = await callUnary(client, client.createTimeline, { ttid: { tenantId, timelineId }, mode }, { deadlineMs: 60_000 });
+    const { timeline } = await callUnary(
+      client,
+      client.createTimeline,
+      { ttid: { tenantId, timelineId }, mode },
+      { deadlineMs: 60_000 },
+    );
     client.close();
-    for (const port of this.safekeeperPorts) {
+    for (const port of onSafekeepers ? this.safekeeperPorts : []) {
       const safekeeper = createClient(SafekeeperServiceClient, `127.0.0.1:${port}`);
       await callUnary(safekeeper, safekeeper.createTimeline, {
         ttid: { tenantId, timelineId },
@@ -190,7 +197,18 @@ export class Cluster {
     writeFileSync(specPath, JSON.stringify(spec));
     const grpc = ['--pageserver-grpc', this.pageserver?.ready?.grpc ?? ''];
     const listen = ['--listen-grpc', '127.0.0.1:0', '--listen-http', '127.0.0.1:0'];
-    const args = ['-D', join(dir, 'pgdata'), '-S', specPath, '-C', connstr(port), ...grpc, ...listen, '--linger-ms', '200'];
+    const args = [
+      '-D',
+      join(dir, 'pgdata'),
+      '-S',
+      specPath,
+      '-C',
+      connstr(port),
+      ...grpc,
+      ...listen,
+      '--linger-ms',
+      '200',
+    ];
     return this.spawn('compute-ctl', args);
   }
 
