@@ -20,6 +20,8 @@ const STARTUP_TIMEOUT_MS = 60_000;
 const CLOSE_TIMEOUT_MS = 5_000;
 /** About two computes of 1000 connections and room; each idle one costs some 10 kB. */
 const CONNECTIONS_MAX = 10_000;
+/** The write buffer holds one burst of answers: 32 pages for one system call. */
+const SOCKET_OPTIONS = { noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000, highWaterMark: 256 * 1024 };
 const PARAMETERS = {
   server_version: `15.0 (neon-ts page server ${VERSION})`,
   server_encoding: 'UTF8',
@@ -49,9 +51,7 @@ export interface Listener {
 export async function startListener(options: ListenerOptions): Promise<Listener> {
   const { host, port } = parseAddr(options.addr);
   const sessions = new Map<net.Socket, WireSession>();
-  const server = net.createServer({ noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000 }, (socket) =>
-    accept(socket, sessions, options),
-  );
+  const server = net.createServer(SOCKET_OPTIONS, (socket) => accept(socket, sessions, options));
   server.maxConnections = CONNECTIONS_MAX;
   await new Promise<void>((resolve, reject) => {
     server.once('error', (cause) => {

@@ -28,6 +28,8 @@ export class WalConnection {
     this.#options = options;
     this.#client = createClient(WalServiceClient, options.addr);
     this.#stream = this.#client.streamWal(traceMetadata());
+    // run() hears of errors by itself; one that comes behind its end must not end the process.
+    this.#stream.on('error', () => undefined);
     const start = {
       ttid: options.ttid,
       startLsn: lsnToWire(options.startLsn),
@@ -61,8 +63,6 @@ export class WalConnection {
   close(): void {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    // A cancelled call reports an error that nobody waits for any more.
-    this.#stream.on('error', () => undefined);
     this.#stream.cancel();
     this.#client.close();
   }
