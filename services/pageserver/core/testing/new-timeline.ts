@@ -1,5 +1,5 @@
 /** For tests: a timeline that begins with no relations, without a server to import from. */
-import { lsn } from '#shared/core/lsn.js';
+import { lsn, type Lsn } from '#shared/core/lsn.js';
 import type { TrackerState } from '#shared/postgres/checkpoint-tracker.js';
 import { putTrackerState } from '../ingest/checkpoint-state.js';
 import { WalIngest } from '../ingest/wal-ingest.js';
@@ -65,6 +65,14 @@ export class MadeTimeline {
     return made;
   }
 
+  /** A new timeline that begins with what this one had at `at`. */
+  async branch(at: Lsn): Promise<MadeTimeline> {
+    const store = new MemoryStore({ ancestor: { store: this.store, lsn: at } });
+    const made = new MadeTimeline(store, await WalIngest.open(store));
+    made.nextLsn = at + 8;
+    return made;
+  }
+
   get ingest(): WalIngest {
     return this.opened;
   }
@@ -75,7 +83,7 @@ export class MadeTimeline {
   }
 
   /** Ingests one record behind the last and returns its end. */
-  async write(record: Omit<MadeRecord, 'endLsn'>): Promise<ReturnType<typeof lsn>> {
+  async write(record: Omit<MadeRecord, 'endLsn'>): Promise<Lsn> {
     const endLsn = lsn(this.nextLsn);
     this.nextLsn += 8;
     await this.opened.ingest(madeRecord({ ...record, endLsn }));
