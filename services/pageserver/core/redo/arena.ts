@@ -24,7 +24,7 @@ const memory32 = new Uint32Array(buffer);
 const view = new DataView(buffer);
 
 /** Below this a loop beats the call into the engine. */
-const LOOP_BYTES_MAX = 48;
+const LOOP_BYTES_MAX = 24;
 
 /** At an even address. */
 export function load16(at: number): number {
