@@ -27,6 +27,7 @@ export function registerMetrics(metrics: Metrics, { timelines, counters, link, s
   metrics.counter('safekeeper_segments_created', 'WAL segments created', () => counters.segmentsCreated);
   metrics.counter('safekeeper_wal_sent_bytes', 'WAL sent to readers', () => sent.bytes);
   metrics.counter('safekeeper_broker_published', 'Infos published to the broker', () => link.publishedCount);
+  metrics.counter('safekeeper_broker_streams', 'Streams opened to the broker', () => link.openedCount);
   metrics.counter('safekeeper_broker_received', 'Messages received from the broker', () => link.receivedCount);
   const gauge = (name: string, help: string, read: (timeline: Timeline) => number): void =>
     metrics.gauge(name, help, perTimeline(read));

@@ -6,6 +6,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { lsn } from '#shared/core/lsn.js';
 import { createClient } from '#shared/rpc/client.js';
+import { silentLogger } from '#shared/runtime/log.js';
 import { parseReadyLine } from '#shared/runtime/ready.js';
 import {
   BrokerServiceClient,
@@ -16,6 +17,7 @@ import {
 import { SEG_SIZE, SYSTEM_ID, TestCluster, TTID } from '../testing/cluster.js';
 import { electLeader, ScriptedLink } from '../testing/scripted-proposer.js';
 import { WalMaker } from '../testing/wal-maker.js';
+import { BrokerLink } from './broker-link.js';
 
 const START = lsn(0x14f_f128);
 const BROKER_MAIN = fileURLToPath(new URL('../../storage-broker/main.ts', import.meta.url));
@@ -32,6 +34,21 @@ async function startBroker(addr: string): Promise<{ child: ChildProcess; addr: s
 }
 
 describe('broker link', () => {
+  it('opens one stream of each kind at a time when there is no broker', async () => {
+    const cluster = await TestCluster.start(1);
+    const timelines = cluster.node(0).safekeeper.timelines;
+    const options = { nodeId: 9, grpcAddr: '', httpAddr: '', availabilityZone: '', timelines, log: silentLogger };
+    const link = new BrokerLink({ ...options, brokerAddr: '127.0.0.1:1' });
+    link.start();
+    const began = performance.now();
+    await new Promise((resolve) => setTimeout(resolve, 2_600));
+    link.stop();
+    // One of each at once, then one of each per half second: anything that multiplies is far beyond.
+    const rounds = 1 + Math.ceil((performance.now() - began) / 500);
+    assert.ok(link.openedCount >= 4 && link.openedCount <= 2 * rounds, `${link.openedCount} streams`);
+    await cluster.stop();
+  });
+
   it('publishes active timelines, teaches peers, answers discoveries, and outlives a broker', async () => {
     let broker = await startBroker('127.0.0.1:0');
     const cluster = await TestCluster.start(2, broker.addr);

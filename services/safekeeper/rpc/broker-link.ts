@@ -49,6 +49,8 @@ interface Published {
 export class BrokerLink {
   publishedCount = 0;
   receivedCount = 0;
+  /** Streams opened since the start, both kinds. */
+  openedCount = 0;
   private readonly options: BrokerLinkOptions;
   private readonly client: BrokerServiceClient;
   private publisher: ClientWritableStream<PublishSafekeeperInfoRequest> | null = null;
@@ -127,6 +129,7 @@ export class BrokerLink {
 
   private openPublisher(): void {
     if (this.stopped) return;
+    this.openedCount += 1;
     const stream = this.client.publishSafekeeperInfo((error) => {
       if (this.publisher === stream) this.publisher = null;
       this.lost(error, () => this.openPublisher());
@@ -137,12 +140,20 @@ export class BrokerLink {
 
   private openSubscription(): void {
     if (this.stopped) return;
+    this.openedCount += 1;
     const types = [MessageType.SAFEKEEPER_TIMELINE_INFO, MessageType.SAFEKEEPER_DISCOVERY_REQUEST];
     const stream = this.client.subscribeByFilter({ types, ttid: undefined });
     this.subscription = stream;
     stream.on('data', (response: SubscribeByFilterResponse) => this.receive(response));
-    stream.on('error', (error) => this.lost(error, () => this.openSubscription()));
-    stream.on('end', () => this.lost(null, () => this.openSubscription()));
+    // A stream that fails may tell so by an error, by its end, or by both.
+    let isOver = false;
+    const over = (error: Error | null): void => {
+      if (isOver) return;
+      isOver = true;
+      this.lost(error, () => this.openSubscription());
+    };
+    stream.on('error', over);
+    stream.on('end', () => over(null));
   }
 
   private lost(error: Error | null, reopen: () => void): void {
