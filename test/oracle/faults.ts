@@ -8,10 +8,10 @@ import { execFile } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { loadedCluster, type LoadedCluster } from './clusters.js';
+import { loadedCluster } from './clusters.js';
 import { recover } from './exact.js';
 import { FAULTS, type Fault } from './fault-list.js';
-import { LOADS } from './loads.js';
+import { LOADS, type Load } from './loads.js';
 
 const ROOT = path.resolve(import.meta.dirname, '../..');
 const REDO = 'services/pageserver/core/redo';
@@ -52,45 +52,57 @@ async function plant(tree: string, fault: Fault, args: readonly string[]): Promi
   }
 }
 
-async function plantAll(names: readonly string[], masked: LoadedCluster, crashed: LoadedCluster): Promise<number> {
+/** Faults in these files show only in a load with their indexes. */
+const INDEX_FILES = /^(hash|brin|generic|gin|gist|spgist)/;
+const INDEX_LOADS = ['hash', 'brin', 'generic', 'gin', 'gist', 'spgist'];
+
+interface Group {
+  readonly loads: readonly Load[];
+  readonly faults: readonly Fault[];
+}
+
+function groups(names: readonly string[]): Group[] {
+  const wanted = FAULTS.filter(({ name }) => names.length === 0 || names.includes(name));
+  const needsIndexes = ({ file, name }: Fault): boolean => INDEX_FILES.test(file) || name.startsWith('BRIN');
+  return [
+    { loads: LOADS.filter(({ name }) => !INDEX_LOADS.includes(name)), faults: wanted.filter((f) => !needsIndexes(f)) },
+    { loads: LOADS.filter(({ name }) => INDEX_LOADS.includes(name)), faults: wanted.filter(needsIndexes) },
+  ].filter(({ faults }) => faults.length > 0);
+}
+
+async function plantAll(tree: string, { loads, faults }: Group): Promise<number> {
+  const masking = ['wal_consistency_checking = all', 'full_page_writes = off'];
+  await using masked = await loadedCluster({ config: masking, loads, scale: 1, crash: false });
+  await using crashed = await loadedCluster({ config: ['full_page_writes = off'], loads, scale: 1, crash: true });
   await using recovered = await recover(crashed);
   const args = {
     masked: ['masked', masked.snapshot.dataDir, masked.cluster.dataDir],
     exact: ['exact', crashed.snapshot.dataDir, crashed.cluster.dataDir, recovered.dataDir],
   };
-  const tree = copyTree();
+  for (const oracle of ['masked', 'exact'] as const) {
+    const { noticed, output } = await check(tree, args[oracle]);
+    if (noticed) throw new Error(`the ${oracle} oracle fails without any fault: ${output}`);
+  }
   let failures = 0;
-  try {
-    for (const oracle of ['masked', 'exact'] as const) {
-      const { noticed, output } = await check(tree, args[oracle]);
-      if (noticed) throw new Error(`the ${oracle} oracle fails without any fault: ${output}`);
-    }
-    for (const fault of FAULTS.filter(({ name }) => names.length === 0 || names.includes(name))) {
-      const problem = await plant(tree, fault, args[fault.oracle]);
-      if (problem === null) continue;
-      failures++;
-      console.log(`FAILED    ${fault.name} (${fault.file}): ${problem}`);
-    }
-  } finally {
-    rmSync(tree, { recursive: true, force: true });
+  for (const fault of faults) {
+    const problem = await plant(tree, fault, args[fault.oracle]);
+    if (problem === null) continue;
+    failures++;
+    console.log(`FAILED    ${fault.name} (${fault.file}): ${problem}`);
   }
   return failures;
 }
 
-{
-  await using masked = await loadedCluster({
-    config: ['wal_consistency_checking = all', 'full_page_writes = off'],
-    loads: LOADS,
-    scale: 1,
-    crash: false,
-  });
-  await using crashed = await loadedCluster({
-    config: ['full_page_writes = off'],
-    loads: LOADS,
-    scale: 1,
-    crash: true,
-  });
-  const failures = await plantAll(process.argv.slice(2), masked, crashed);
-  console.log(`${FAULTS.length} faults, ${failures} of them not noticed`);
+const tree = copyTree();
+try {
+  let count = 0;
+  let failures = 0;
+  for (const group of groups(process.argv.slice(2))) {
+    count += group.faults.length;
+    failures += await plantAll(tree, group);
+  }
+  console.log(`${count} faults, ${failures} of them not noticed`);
   process.exitCode = failures === 0 ? 0 : 1;
+} finally {
+  rmSync(tree, { recursive: true, force: true });
 }

@@ -16,12 +16,18 @@ const image = new Uint8Array(PAGE_BYTES);
 const ours = new Uint8Array(PAGE_BYTES);
 
 /** Reads all WAL of the stopped cluster at `dataDir`, which went on from `snapshotDir`. */
-export function runMasked(snapshotDir: string, dataDir: string, report: OracleReport): void {
+export function runMasked(
+  snapshotDir: string,
+  dataDir: string,
+  report: OracleReport,
+  options: { stopAtFirst?: boolean } = {},
+): void {
   const source = new WalSource(snapshotDir, dataDir);
   const replay = new Replay(snapshotDir);
   const started = performance.now();
-  redoAll(source, replay, report);
+  redoAll(source, replay, report, options.stopAtFirst === true);
   report.redoMs += performance.now() - started;
+  if (options.stopAtFirst === true && report.examples.length > 0) return;
   // A clean stop ends WAL with a checkpoint: short of it, the reader has given up.
   const lastCheckpoint = readControlFile(dataDir).checkPointLsn;
   if (source.endLsn <= lastCheckpoint) {
@@ -32,10 +38,11 @@ export function runMasked(snapshotDir: string, dataDir: string, report: OracleRe
   for (const name of chains.different) report.error(`${name} differs when its records are applied in one call`);
 }
 
-function redoAll(source: WalSource, replay: Replay, report: OracleReport): void {
+function redoAll(source: WalSource, replay: Replay, report: OracleReport, stopAtFirst: boolean): void {
   for (const record of source.records()) {
     const counts = report.of(record.rmid);
     counts.records++;
+    if (stopAtFirst && report.examples.length > 0) return;
     replay.applyEffects(record);
     for (let id = 0; id <= record.maxBlockId; id++) {
       if (record.blockPresent[id] === 1) checkBlock(record, id, replay, report);
