@@ -1,0 +1,92 @@
+-- GiST and SP-GiST: geometry, ranges, text search, exclusion, nearest neighbours, sorted and buffered builds.
+create table g (id int, p point, b box, r int4range, c circle, po polygon, v int, ts tsvector, ip inet, s text);
+insert into g select i, point((i * 7919) % 1009, (i * 104729) % 1013), box(point(i % 100, i / 100), point(i % 100 + 2, i / 100 + 2)),
+  int4range(i, i + i % 50), circle(point(i % 100, i / 100), 1 + i % 5), polygon(box(point(i % 50, i % 70), point(i % 50 + 1, i % 70 + 1))), i % 500,
+  to_tsvector('simple', 'w' || i % 30 || ' y' || i % 17), ('10.' || i % 4 || '.' || i % 256 || '.' || i % 7)::inet, 's' || i % 900 || md5(i::text)
+  from generate_series(1, 3000) i;
+create index g_p on g using gist (p);
+create index g_b on g using gist (b);
+create index g_r on g using gist (r);
+create index g_c on g using gist (c);
+create index g_po on g using gist (po);
+create index g_v on g using gist (v);
+create index g_ts on g using gist (ts);
+create index g_ip on g using gist (ip inet_ops);
+create index g_trgm on g using gist (s gist_trgm_ops);
+create index g_buf on g using gist (p) with (buffering = on, fillfactor = 60);
+set enable_seqscan = off;
+explain (costs off) select count(*) from g where p <@ box '(10,10),(200,200)';
+select count(*), sum(id) from g where p <@ box '(10,10),(200,200)';
+drop index g_p;
+select count(*), sum(id) from g where p <@ box '(10,10),(200,200)';
+select count(*), sum(id) from g where b && box '(10,10),(20,20)';
+select count(*), sum(id) from g where r @> 777;
+select count(*), sum(id) from g where r && int4range(100, 120);
+select count(*), sum(id) from g where c && circle(point(50, 10), 5);
+select count(*), sum(id) from g where po @> polygon '((10.2,10.2),(10.4,10.4),(10.2,10.4))';
+select count(*), sum(id) from g where v between 100 and 110;
+select count(*), sum(id) from g where ts @@ 'w3 & y5'::tsquery;
+select count(*), sum(id) from g where ip << '10.1.0.0/16'::inet;
+select count(*), sum(id) from g where s like '%abcd%';
+explain (costs off) select id from g order by p <-> point(500, 500) limit 5;
+select id, round((p <-> point(500, 500))::numeric, 3) from g order by p <-> point(500, 500), id limit 5;
+select v from g order by v <-> 250 limit 4;
+insert into g (id, p, r, v) select i, point(i % 1000, i % 7), int4range(i, i + 3), i % 500 from generate_series(3001, 6000) i;
+update g set p = point(p[1], p[0]), v = v + 1 where id % 5 = 0;
+delete from g where id % 3 = 0 or id between 1000 and 2500;
+vacuum g;
+select count(*), sum(id) from g where p <@ box '(10,0),(300,300)';
+select count(*), sum(id) from g where r && int4range(100, 5000);
+select count(*), sum(id) from g where v = 100;
+insert into g (id, p, v) select i, point(1000, 1000), 7 from generate_series(7001, 9000) i;
+select count(*), sum(id) from g where p ~= point(1000, 1000);
+reindex table g;
+select count(*), sum(id) from g where p <@ box '(10,0),(300,300)';
+reindex table concurrently g;
+select count(*), sum(id) from g where v = 7;
+-- exclusion constraints
+create table rooms (room int, during tsrange, exclude using gist (room with =, during with &&));
+insert into rooms values (1, '[2020-01-01 10:00, 2020-01-01 11:00)'), (2, '[2020-01-01 10:30, 2020-01-01 11:30)');
+insert into rooms values (1, '[2020-01-01 10:30, 2020-01-01 11:30)');
+insert into rooms values (1, '[2020-01-01 11:00, 2020-01-01 11:30)');
+insert into rooms values (1, '[2020-01-01 10:15, 2020-01-01 10:20)') on conflict do nothing;
+insert into rooms select 3, tsrange('2021-01-01'::timestamp + i * interval '1 hour', '2021-01-01'::timestamp + (i + 1) * interval '1 hour') from generate_series(1, 1000) i;
+update rooms set during = tsrange(lower(during), upper(during) + interval '1 minute') where room = 3;
+select count(*), min(lower(during)), max(upper(during)) from rooms where room = 3;
+-- SP-GiST: quad tree, k-d tree, radix tree, ranges, inet, boxes, polygons
+create table sp (id int, p point, s text, r int4range, ip inet, b box, po polygon);
+insert into sp select i, point((i * 7919) % 1009, (i * 104729) % 1013), case when i % 3 = 0 then 'prefix/' || i else md5(i::text) end, int4range(i, i + i % 60),
+  ('192.168.' || i % 256 || '.' || (i / 256) % 256)::inet, box(point(i % 100, i / 100), point(i % 100 + 2, i / 100 + 2)), polygon(box(point(i % 50, i % 70), point(i % 50 + 1, i % 70 + 1)))
+  from generate_series(1, 3000) i;
+create index sp_quad on sp using spgist (p);
+create index sp_kd on sp using spgist (p kd_point_ops);
+create index sp_s on sp using spgist (s);
+create index sp_r on sp using spgist (r);
+create index sp_ip on sp using spgist (ip);
+create index sp_b on sp using spgist (b);
+create index sp_po on sp using spgist (po);
+select count(*), sum(id) from sp where p <@ box '(100,100),(300,300)';
+drop index sp_quad;
+select count(*), sum(id) from sp where p <@ box '(100,100),(300,300)';
+select count(*), sum(id) from sp where s ^@ 'prefix/12';
+select count(*), sum(id) from sp where s between 'a' and 'b';
+select s from sp where s = 'prefix/300';
+select count(*), sum(id) from sp where r && int4range(500, 510);
+select count(*), sum(id) from sp where ip << '192.168.16.0/20';
+select count(*), sum(id) from sp where b && box '(5,5),(9,9)';
+select count(*), sum(id) from sp where po && polygon '((5,5),(9,9),(5,9))';
+select id from sp order by p <-> point(0, 0), id limit 5;
+insert into sp select i, point(i % 300, i % 11), 'prefix/common/' || i % 100 || '/' || i, int4range(i, null), '10.0.0.1', box(point(0, 0), point(i, i)) from generate_series(3001, 6000) i;
+update sp set s = s || '~' where id % 7 = 0;
+delete from sp where id % 2 = 0;
+vacuum sp;
+insert into sp (id, s, p) select i, 'same', point(1, 1) from generate_series(7000, 8500) i;
+select count(*), sum(id) from sp where s ^@ 'prefix/common/5';
+select count(*), sum(id) from sp where s = 'same';
+select count(*), sum(id) from sp where p ~= point(1, 1);
+select count(*), sum(id) from sp where r @> 4001;
+vacuum sp;
+reindex table sp;
+select count(*), sum(id) from sp where s ^@ 'prefix/common/5';
+create index concurrently sp_cic on sp using spgist (s text_ops) include (id);
+explain (costs off) select id from sp where s ^@ 'prefix/common/77';
