@@ -6,11 +6,7 @@ import { reachableAddr } from '#shared/core/addr.js';
 import { startHttp } from '#shared/runtime/http.js';
 import { createLogger, type Logger } from '#shared/runtime/log.js';
 import { createMetrics } from '#shared/runtime/metrics.js';
-import {
-  ConsensusServiceService,
-  SafekeeperServiceService,
-  WalServiceService,
-} from '#gen/neon/safekeeper/v1/safekeeper.js';
+import { SafekeeperServiceService } from '#gen/neon/safekeeper/v1/safekeeper.js';
 import type { SafekeeperConfig } from './config.js';
 import { realDisk, type Disk } from './io/disk.js';
 import { claimNodeId } from './io/node-id.js';
@@ -22,6 +18,7 @@ import { BrokerLink } from './rpc/broker-link.js';
 import { consensusService } from './rpc/consensus-service.js';
 import { httpRoutes } from './rpc/http-routes.js';
 import { safekeeperService } from './rpc/safekeeper-service.js';
+import { FastConsensusService, FastWalService } from './rpc/wal-codec.js';
 import { walService } from './rpc/wal-service.js';
 
 /** Time for streams to end by themselves; what was acknowledged is durable anyway. */
@@ -86,8 +83,8 @@ async function start({ config, overrides, dataDir, nodeId, unlock }: StartOption
     addr: config.listenGrpc,
     log,
     services: [
-      [ConsensusServiceService, consensusService({ timelines, stopping: signal })],
-      [WalServiceService, walService({ timelines, stopping: signal, onSent })],
+      [FastConsensusService, consensusService({ timelines, stopping: signal })],
+      [FastWalService, walService({ timelines, stopping: signal, onSent })],
       [SafekeeperServiceService, safekeeperService({ nodeId, timelines })],
     ],
   });
