@@ -45,9 +45,20 @@ ask_blocks(SMgrRelation reln, ForkNumber fork, XLogRecPtr not_modified_since, Pa
 	page_server_ask(&request, answer);
 }
 
-/* What is known of a fork, finding it out if need be. */
+/*
+ * The question for a fork's length is mostly followed by one for a page: ask for both in one round trip. Only for a fork
+ * without a local file, so that the page is surely absent.
+ */
 static void
-get_fork_info(SMgrRelation reln, ForkNumber fork, ForkInfo *info)
+ask_page_along(SMgrRelation reln, ForkNumber fork, BlockNumber block, XLogRecPtr not_modified_since)
+{
+	if (block != InvalidBlockNumber && !local_file_exists(reln, fork))
+		(void) page_fetch_ahead(reln->smgr_rnode.node, fork, block, not_modified_since);
+}
+
+/* What is known of a fork, finding it out if need be. next_block: the one that is probably read next, or InvalidBlockNumber. */
+static void
+get_fork_info(SMgrRelation reln, ForkNumber fork, BlockNumber next_block, ForkInfo *info)
 {
 	RelFileNode node = reln->smgr_rnode.node;
 	XLogRecPtr	asked_at;
@@ -68,6 +79,7 @@ get_fork_info(SMgrRelation reln, ForkNumber fork, ForkInfo *info)
 			state = local_file_exists(reln, fork) ? FORK_LOCAL : FORK_ABSENT;
 		else
 		{
+			ask_page_along(reln, fork, next_block, asked_at);
 			ask_blocks(reln, fork, asked_at, &answer);
 			if (answer.kind == ANSWER_VALUE)
 			{
@@ -81,9 +93,9 @@ get_fork_info(SMgrRelation reln, ForkNumber fork, ForkInfo *info)
 }
 
 static void
-get_existing_fork_info(SMgrRelation reln, ForkNumber fork, ForkInfo *info)
+get_existing_fork_info(SMgrRelation reln, ForkNumber fork, BlockNumber next_block, ForkInfo *info)
 {
-	get_fork_info(reln, fork, info);
+	get_fork_info(reln, fork, next_block, info);
 	if (info->state == FORK_ABSENT)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_FILE),
@@ -144,7 +156,7 @@ neon_exists(SMgrRelation reln, ForkNumber fork)
 		return md.exists(reln, fork);
 	if (!OidIsValid(reln->smgr_rnode.node.relNode))
 		return false;
-	get_fork_info(reln, fork, &info);
+	get_fork_info(reln, fork, InvalidBlockNumber, &info);
 	return info.state != FORK_ABSENT;
 }
 
@@ -176,7 +188,7 @@ neon_prefetch(SMgrRelation reln, ForkNumber fork, BlockNumber block)
 
 	if (is_md_only(reln, fork))
 		return md.prefetch(reln, fork, block);
-	get_existing_fork_info(reln, fork, &info);
+	get_existing_fork_info(reln, fork, block, &info);
 	if (block >= info.blocks)
 		return false;
 	if (info.state == FORK_REMOTE)
@@ -223,7 +235,7 @@ neon_read(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page)
 		return;
 	}
 	stat_count(STAT_READS);
-	get_existing_fork_info(reln, fork, &info);
+	get_existing_fork_info(reln, fork, block, &info);
 	if (block >= info.blocks)
 	{
 		fail_beyond_end(reln, fork, block, &info, page);
@@ -268,7 +280,8 @@ neon_nblocks(SMgrRelation reln, ForkNumber fork)
 
 	if (is_md_only(reln, fork))
 		return md.nblocks(reln, fork);
-	get_existing_fork_info(reln, fork, &info);
+	/* A scan begins with its first block. */
+	get_existing_fork_info(reln, fork, fork == MAIN_FORKNUM ? 0 : InvalidBlockNumber, &info);
 	return info.blocks;
 }
 
