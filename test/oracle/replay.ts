@@ -66,10 +66,12 @@ export class Replay {
   readonly removed = new Set<string>();
   private readonly snapshotDir: string;
   private readonly redoOptions: RedoOptions;
+  private readonly chainMax: number;
   private readonly droppedDatabases = new Set<number>();
 
-  constructor(snapshotDir: string, redoOptions: RedoOptions = {}) {
+  constructor(snapshotDir: string, redoOptions: RedoOptions = {}, chainMax = CHAIN_MAX) {
     this.snapshotDir = snapshotDir;
+    this.chainMax = chainMax;
     this.redoOptions = redoOptions;
   }
 
@@ -113,7 +115,7 @@ export class Replay {
     const page = reconstructPage(base, [step], this.redoOptions);
     fork.pages[block] = page;
     const chain = fork.chains[block];
-    if (chain === undefined || chain.records.length >= CHAIN_MAX) fork.chains[block] = { base, records: [step] };
+    if (chain === undefined || chain.records.length >= this.chainMax) fork.chains[block] = { base, records: [step] };
     else chain.records.push(step);
     return page;
   }
