@@ -7,6 +7,7 @@ import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
 import { open } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { StorageError } from '#shared/core/errors.js';
 import { EXIT_WITH_PARENT_ENV } from '#shared/runtime/parent.js';
@@ -85,7 +86,12 @@ export class SupervisedProcess {
     const logFile = openSync(options.logPath, 'a', 0o600);
     const child = spawn(process.execPath, [options.script, ...options.args()], {
       stdio: ['pipe', 'pipe', logFile],
-      env: { ...process.env, [EXIT_WITH_PARENT_ENV]: '1' },
+      // Node keeps compiled code beside the logs, so that a second start need not compile it again.
+      env: {
+        NODE_COMPILE_CACHE: join(dirname(options.logPath), '.compiled'),
+        ...process.env,
+        [EXIT_WITH_PARENT_ENV]: '1',
+      },
     });
     closeSync(logFile);
     this.child = child;
