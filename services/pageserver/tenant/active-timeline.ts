@@ -50,6 +50,7 @@ export class ActiveTimeline {
       policy: env.policy,
       clientName: env.clientName,
       stats: env.ingestStats,
+      hasWaitingReaders: () => store.waitingReaders > 0,
       openSink: (isAfterFailure) => this.#openIngest(isAfterFailure),
     });
     // So that reads at the head find the sizes of relations in memory; the receiver tries again if this fails.

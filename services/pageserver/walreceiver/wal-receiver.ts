@@ -36,6 +36,8 @@ export interface WalReceiverOptions {
   readonly clientName: string;
   /** The ingest state at lastRecordLsn: called at first, and after each failed ingest, when a fresh one must be made. */
   readonly openSink: (isAfterFailure: boolean) => Promise<ReceivedTimeline>;
+  /** Whether somebody waits in the store itself, such as a read on a branch. */
+  readonly hasWaitingReaders: () => boolean;
   readonly stats: IngestStats;
 }
 
@@ -137,8 +139,9 @@ export class WalReceiver {
       log.info({ safekeeper: this.#sourceAddr, reason: decision.reason }, 'gave up a WAL connection');
       this.#disconnect();
     }
-    const isWanted = this.#waitingReaders > 0 || !this.#hasBeenConnected;
-    if (this.#policy.discoveryDue(isWanted, nowMs)) feed.requestDiscovery(store.ttid);
+    const isUrgent = this.#waitingReaders > 0 || this.#options.hasWaitingReaders();
+    const need = isUrgent ? 'urgent' : this.#hasBeenConnected ? 'none' : 'idle';
+    if (this.#policy.discoveryDue(need, nowMs)) feed.requestDiscovery(store.ttid);
   }
 
   #disconnect(): void {

@@ -135,16 +135,19 @@ describe('receiver policy', () => {
     assert.equal(policy.decide(lsn(1), nowMs).kind, 'connect');
   });
 
-  it('asks for discovery only while wanted and not connected, ever more rarely', () => {
+  it('asks for discovery only while wanted and not connected: each second while a reader waits, else ever more rarely', () => {
     const policy = new ReceiverPolicy(POLICY_DEFAULTS);
-    assert.equal(policy.discoveryDue(false, 0), false);
-    assert.equal(policy.discoveryDue(true, 0), true);
-    assert.equal(policy.discoveryDue(true, 999), false);
-    assert.equal(policy.discoveryDue(true, 1_000), true);
-    assert.equal(policy.discoveryDue(true, 2_999), false);
-    assert.equal(policy.discoveryDue(true, 3_000), true);
-    policy.noteInfo(sk('1', 100), 3_000);
-    policy.noteConnecting(sk('1', 100), 3_000);
-    assert.equal(policy.discoveryDue(true, 100_000), false);
+    assert.equal(policy.discoveryDue('none', 0), false);
+    const asked = (need: 'idle' | 'urgent', fromMs: number, toMs: number): number[] => {
+      const times: number[] = [];
+      for (let nowMs = fromMs; nowMs <= toMs; nowMs += 500) if (policy.discoveryDue(need, nowMs)) times.push(nowMs);
+      return times;
+    };
+    assert.deepEqual(asked('idle', 0, 15_000), [0, 1_000, 3_000, 7_000, 15_000]);
+    assert.deepEqual(asked('urgent', 15_500, 18_000), [16_000, 17_000, 18_000]);
+    assert.deepEqual(asked('idle', 18_500, 110_000), [48_000, 78_000, 108_000]);
+    policy.noteInfo(sk('1', 100), 110_000);
+    policy.noteConnecting(sk('1', 100), 110_000);
+    assert.equal(policy.discoveryDue('urgent', 200_000), false);
   });
 });

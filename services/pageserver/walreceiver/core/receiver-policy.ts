@@ -75,7 +75,7 @@ export class ReceiverPolicy {
   readonly #retries = new Map<string, Retry>();
   #connection: Connection | null = null;
   #discoveryDelayMs = DISCOVERY_FIRST_MS;
-  #nextDiscoveryMs = 0;
+  #lastDiscoveryMs = -Infinity;
 
   constructor(options: PolicyOptions) {
     this.#options = options;
@@ -133,11 +133,16 @@ export class ReceiverPolicy {
     return this.#compare(connection, best, lastRecordLsn, nowMs);
   }
 
-  /** Whether to ask all safekeepers of the timeline to make themselves known; idle ones say nothing by themselves. */
-  discoveryDue(isWanted: boolean, nowMs: number): boolean {
-    if (!isWanted || this.#connection !== null || nowMs < this.#nextDiscoveryMs) return false;
-    this.#nextDiscoveryMs = nowMs + this.#discoveryDelayMs;
-    this.#discoveryDelayMs = Math.min(this.#discoveryDelayMs * 2, DISCOVERY_MAX_MS);
+  /**
+   * Whether to ask all safekeepers of the timeline to make themselves known; idle ones say nothing by themselves. `urgent`: a reader
+   * waits; `idle`: it would be good to know, so ever more rarely.
+   */
+  discoveryDue(need: 'none' | 'idle' | 'urgent', nowMs: number): boolean {
+    if (need === 'none' || this.#connection !== null) return false;
+    const sinceMs = nowMs - this.#lastDiscoveryMs;
+    if (sinceMs < (need === 'urgent' ? DISCOVERY_FIRST_MS : this.#discoveryDelayMs)) return false;
+    this.#discoveryDelayMs = Math.min(this.#discoveryDelayMs * (sinceMs === Infinity ? 1 : 2), DISCOVERY_MAX_MS);
+    this.#lastDiscoveryMs = nowMs;
     return true;
   }
 
