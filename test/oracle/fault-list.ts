@@ -281,7 +281,7 @@ export const FAULTS: readonly Fault[] = [
     'hash-page.ts',
     'hash: bitmap bit is set at the wrong place',
     'const mask = 1 << (bit & 31);',
-    'const mask = 1 << (bit & 15);',
+    'const mask = 1 << ((bit + 1) & 31);',
   ),
   fault(
     'masked',

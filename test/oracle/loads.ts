@@ -245,7 +245,7 @@ function ginSql(scale: number): string {
     create table gi_deep (id int);
     copy gi_deep from program 'seq 1 50000';
     create index gi_deep_i on gi_deep using gin ((array[least(id, 1)])) with (fastupdate = off);
-    insert into gi_deep select generate_series(60001, ${60000 + 1500 * scale});
+    insert into gi_deep select generate_series(60001, 66500);
     delete from gi_deep where id between 5000 and 40000;
     vacuum gi_deep;
     vacuum gi_deep;

@@ -54,7 +54,7 @@ describe('the server as judge of redo', function () {
     );
 
     const seed = Date.now();
-    const damage = runDamage(loaded.snapshot.dataDir, loaded.cluster.dataDir, 7, seed);
+    const damage = runDamage(loaded.snapshot.dataDir, loaded.cluster.dataDir, 13, seed);
     assert.deepEqual(damage.failures, [], `seed ${seed}`);
     assert.ok(damage.refused > damage.tried / 20, `${damage.refused} of ${damage.tried} refused`);
   });
