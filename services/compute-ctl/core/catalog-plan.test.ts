@@ -13,7 +13,6 @@ const EMPTY: CatalogState = {
   roles: new Map([['cloud_admin', null]]),
   databases: new Map([['postgres', 'cloud_admin']]),
   superuser: 'cloud_admin',
-  extensionMissing: false,
 };
 const sql = (...args: Parameters<typeof planCatalog>) =>
   planCatalog(...args).map((statement) => `${statement.database}: ${statement.sql}`);

@@ -17,8 +17,6 @@ export interface CatalogState {
   readonly databases: ReadonlyMap<string, string>;
   /** The user that we are connected as: exists already and keeps its rights. */
   readonly superuser: string;
-  /** Whether `CREATE EXTENSION neon` can and should be run. */
-  readonly extensionMissing: boolean;
 }
 
 export interface Statement {
@@ -53,7 +51,6 @@ export function planCatalog(spec: ComputeSpec, state: CatalogState): Statement[]
     if (delta.action === 'delete_role' && roles.has(delta.name))
       planRoleRemoval(delta.name, databases, state.superuser, run);
   }
-  if (state.extensionMissing) run('CREATE EXTENSION IF NOT EXISTS neon');
   return plan;
 }
 
