@@ -19,6 +19,10 @@
 
 SmgrTable	md;
 
+/* The executable's data that the loader made read-only after relocation. */
+static uintptr_t relro_start;
+static uintptr_t relro_end;
+
 typedef struct TableScan
 {
 	const SmgrTable *wanted;
@@ -58,6 +62,11 @@ scan_executable(struct dl_phdr_info *info, size_t size, void *arg)
 		uintptr_t	start = info->dlpi_addr + header->p_vaddr;
 		uintptr_t	end = start + header->p_memsz;
 
+		if (header->p_type == PT_GNU_RELRO)
+		{
+			relro_start = start;
+			relro_end = end;
+		}
 		if (header->p_type != PT_LOAD || !(header->p_flags & PF_R))
 			continue;
 		if (header->p_flags & PF_W)
@@ -103,6 +112,12 @@ patch_read_only_data(void *address, const void *bytes, size_t length)
 	uintptr_t	start = (uintptr_t) address & ~(page - 1);
 	uintptr_t	end = ((uintptr_t) address + length + page - 1) & ~(page - 1);
 
+	if ((uintptr_t) address < relro_start || (uintptr_t) address + length > relro_end)
+	{
+		/* A server linked without RELRO: plain data, whose page must stay writable for its neighbours. */
+		memcpy(address, bytes, length);
+		return;
+	}
 	if (mprotect((void *) start, end - start, PROT_READ | PROT_WRITE) != 0)
 		ereport(FATAL, (errmsg("neon: could not make the server's constants writable: %m")));
 	memcpy(address, bytes, length);

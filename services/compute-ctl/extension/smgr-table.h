@@ -45,7 +45,10 @@ extern SmgrTable md;
 /* Finds the table, checks the server, replaces the table's contents. FATAL, saying why, when it cannot be done safely. */
 extern void smgr_table_install(const SmgrTable *replacement);
 
-/* Overwrites `length` bytes of read-only data of the executable (RELRO), restoring the protection. FATAL on failure. */
+/*
+ * Overwrites `length` bytes of the executable's constants, restoring their protection. FATAL on failure. To be called after
+ * smgr_table_install(), which finds out what is protected.
+ */
 extern void patch_read_only_data(void *address, const void *bytes, size_t length);
 
 /* ---- smgr-audit.c ---- */
