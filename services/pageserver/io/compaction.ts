@@ -1,80 +1,129 @@
 /**
- * Background compaction of one timeline: merge (core/storage/compaction-plan.ts says what), upload the new layers, publish an index with
- * them in place of the old, then show them to readers and only then delete the old. It can stop or fail at any point: until the index is
- * up the old layers count, and what was half made is swept at the next start or written again under the same name.
+ * Background maintenance of one timeline's layers: merges of L0 layers (core/storage/compaction-plan.ts), image layers
+ * (image-compaction.ts) and garbage collection (gc.ts), one at a time, so that each finds the layers that it planned with. How new layers
+ * take the place of old ones: publish-layers.ts.
  */
 import { AssertionFailure } from '#shared/core/assert.js';
-import { StorageError, errorText } from '#shared/core/errors.js';
+import { errorText } from '#shared/core/errors.js';
+import type { Lsn } from '#shared/core/lsn.js';
 import { planCompaction } from '../core/storage/compaction-plan.js';
 import type { CompactionPlan } from '../core/storage/compaction-plan.js';
+import type { ImagePlan } from '../core/storage/image-plan.js';
 import type { LayerMap } from '../core/storage/layer-map.js';
 import type { LayerOwner } from '../core/storage/layer-format.js';
+import type { LiveSizes } from '../core/storage/live-sizes.js';
+import type { SettingsRef } from '../core/storage/tenant-settings.js';
+import { ImageCompaction } from './image-compaction.js';
 import type { IndexPublisher } from './index-publisher.js';
-import { LayerFile } from './layer-file.js';
+import type { LayerFile } from './layer-file.js';
+import { publishNewLayers } from './publish-layers.js';
 import type { StorageEnv } from './storage-env.js';
 
 /** Pause after a failure: doubled up to an hour. Ingest and reads do not depend on compaction. */
 const PAUSE_MIN_MS = 10_000;
 const PAUSE_MAX_MS = 3_600_000;
 
+/** The layers of a timeline and of its ancestors. */
+export interface LayerChain {
+  readonly layers: LayerMap<LayerFile>;
+  readonly diskConsistentLsn: Lsn;
+  readonly parent: { readonly chain: LayerChain; readonly lsn: Lsn } | null;
+}
+
 export interface CompactionTarget {
   readonly env: StorageEnv;
+  readonly settings: SettingsRef;
   readonly publisher: IndexPublisher;
   readonly dir: string;
   readonly generation: number;
   owner(): LayerOwner;
   layers(): LayerMap<LayerFile>;
+  chain(): LayerChain;
+  readLiveSizes(at: Lsn): Promise<LiveSizes | null>;
   /** In one step: readers see `added` instead of `removed`. */
   replaceLayers(removed: readonly LayerFile[], added: readonly LayerFile[]): void;
 }
 
+/** Whether layers are merged, and images made, before as many have come together as the settings say. */
+export interface CompactionOptions {
+  readonly forceMerge?: boolean;
+  readonly forceImages?: boolean;
+}
+
+type Work =
+  | { readonly kind: 'merge'; readonly plan: CompactionPlan<LayerFile> }
+  | { readonly kind: 'images'; readonly plan: ImagePlan };
+
 export class Compactor {
   doneCount = 0;
+  imageLayerCount = 0;
   failureCount = 0;
   private readonly target: CompactionTarget;
+  private readonly images: ImageCompaction;
   private readonly stopping = new AbortController();
-  private running: Promise<boolean> | null = null;
+  /** What runs now and what waits for its turn. */
+  private last: Promise<unknown> = Promise.resolve();
+  private kicked = false;
   private pauseMs = PAUSE_MIN_MS;
   private notBefore = 0;
 
   constructor(target: CompactionTarget) {
     this.target = target;
+    this.images = new ImageCompaction(target);
   }
 
-  /** Starts a compaction when one is due and none is under way. */
+  get isStopping(): boolean {
+    return this.stopping.signal.aborted;
+  }
+
+  /** Starts what is due, until nothing is, unless that is under way or has failed a short time ago. */
   kick(): void {
-    if (Date.now() < this.notBefore) return;
-    void this.compact();
-  }
-
-  /** Compacts what is due; true when something was. Failures are logged and counted. */
-  compact(): Promise<boolean> {
-    if (this.running !== null) return this.running;
-    const plan = this.stopping.signal.aborted ? null : this.plan();
-    if (plan === null) return Promise.resolve(false);
-    this.running = this.attempt(plan).finally(() => (this.running = null));
+    if (this.kicked || Date.now() < this.notBefore || this.isStopping || this.planWork({}) === null) return;
+    this.kicked = true;
+    const done = this.compact().finally(() => (this.kicked = false));
     // More may have come together meanwhile.
-    void this.running.then((done) => done && this.kick());
-    return this.running;
+    void done.then((isDone) => isDone && this.kick());
   }
 
-  private plan(): CompactionPlan<LayerFile> | null {
+  /** Does one thing that is due; true when it was done. Failures are logged and counted. */
+  compact(options: CompactionOptions = {}): Promise<boolean> {
+    return this.exclusively(async () => {
+      const work = this.isStopping ? null : this.planWork(options);
+      return work !== null && (await this.attempt(work));
+    });
+  }
+
+  /** Nothing else changes the layers while `act` runs, but for flushes, which only add L0 layers. */
+  exclusively<T>(act: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    const turn = this.last.then(() => act(this.stopping.signal));
+    this.last = turn.catch(() => undefined);
+    return turn;
+  }
+
+  /** Merges come first: until they are done the images would be made at an old LSN. */
+  private planWork({ forceMerge = false, forceImages = false }: CompactionOptions): Work | null {
+    const { compactionThreshold, imageCreationThreshold } = this.target.settings.current;
+    const { compactionLayersMax } = this.target.env.limits;
     const published = this.target.publisher.published.layers;
-    return planCompaction(this.target.layers(), this.target.env.limits, (layer) => published.has(layer.name));
+    const merge = planCompaction(
+      this.target.layers(),
+      { compactionThreshold: forceMerge ? 1 : compactionThreshold, compactionLayersMax },
+      (layer) => published.has(layer.name),
+    );
+    if (merge !== null) return { kind: 'merge', plan: merge };
+    const images = this.images.plan(forceImages ? 1 : imageCreationThreshold);
+    return images === null ? null : { kind: 'images', plan: images };
   }
 
-  private async attempt(plan: CompactionPlan<LayerFile>): Promise<boolean> {
+  private async attempt(work: Work): Promise<boolean> {
     const { log } = this.target.env;
     try {
-      const startedMs = Date.now();
-      const added = await this.run(plan);
-      this.doneCount++;
+      const isDone = work.kind === 'merge' ? await this.merge(work.plan) : await this.makeImages(work.plan);
       this.pauseMs = PAUSE_MIN_MS;
-      log.info({ from: plan.inputs.length, to: added.length, tookMs: Date.now() - startedMs }, 'compacted layers');
-      return true;
+      return isDone;
     } catch (error) {
       if (error instanceof AssertionFailure) throw error;
-      if (this.stopping.signal.aborted) return false;
+      if (this.isStopping) return false;
       this.failureCount++;
       log.warn({ error: errorText(error), pauseMs: this.pauseMs }, 'compaction failed, will try again');
       this.notBefore = Date.now() + this.pauseMs;
@@ -83,55 +132,40 @@ export class Compactor {
     }
   }
 
-  private async run(plan: CompactionPlan<LayerFile>): Promise<LayerFile[]> {
-    const { env, dir, generation, publisher } = this.target;
+  private async makeImages(plan: ImagePlan): Promise<boolean> {
+    const startedMs = Date.now();
+    const added = await this.images.run(plan, this.stopping.signal);
+    if (added === null) return false;
+    this.imageLayerCount += added.length;
+    const tookMs = Date.now() - startedMs;
+    this.target.env.log.info({ ranges: plan.ranges.length, layers: added.length, tookMs }, 'made image layers');
+    return true;
+  }
+
+  private async merge(plan: CompactionPlan<LayerFile>): Promise<boolean> {
+    const { env, dir, generation } = this.target;
     const { signal } = this.stopping;
-    for (const layer of plan.inputs) await env.layers.fetch(layer);
-    const owner = this.target.owner();
+    const startedMs = Date.now();
     const job = {
+      kind: 'merge' as const,
       dir,
       inputs: plan.inputs.map((layer) => ({ name: layer.name, sizeBytes: layer.metadata.sizeBytes })),
-      owner,
+      owner: this.target.owner(),
       generation,
       lsnStart: plan.lsnStart,
       lsnEnd: plan.lsnEnd,
       targetBytes: env.limits.layerTargetBytes,
     };
-    const merged = await env.mergeLayers(job, signal);
-    const added = merged.map(
-      ({ name, sizeBytes, crc }) =>
-        new LayerFile({ name, dir, owner, metadata: { sizeBytes, crc }, resident: true, uploaded: false }),
-    );
-    for (const layer of added) {
-      await env.objectStore.putFile(layer.objectKey, layer.path, signal);
-      layer.uploaded = true;
-    }
-    if (signal.aborted) throw new StorageError('cancelled', 'the timeline is stopping');
-    await publisher.publish((index) => {
-      const layers = new Map(index.layers);
-      for (const layer of plan.inputs) layers.delete(layer.name);
-      for (const layer of added) layers.set(layer.name, layer.metadata);
-      return { ...index, layers };
-    }, signal);
-    this.target.replaceLayers(plan.inputs, added);
-    await this.removeOld(plan.inputs, new Set(added.map((layer) => layer.name)));
-    return added;
-  }
-
-  /** A failure here leaves garbage, not damage. A merge of one layer can have the name of its input: that stays. */
-  private async removeOld(old: readonly LayerFile[], kept: ReadonlySet<string>): Promise<void> {
-    const { env } = this.target;
-    const gone = old.filter((layer) => !kept.has(layer.name));
-    for (const layer of gone) await env.layers.retire(layer);
-    try {
-      await env.objectStore.delete(gone.map((layer) => layer.objectKey));
-    } catch (error) {
-      env.log.warn({ error: errorText(error), layers: gone.length }, 'could not delete compacted layers');
-    }
+    const written = await env.layers.withFiles(plan.inputs, () => env.layerJobs.merge(job, signal));
+    await publishNewLayers(this.target, { written, replaced: plan.inputs }, signal);
+    this.doneCount++;
+    const tookMs = Date.now() - startedMs;
+    env.log.info({ from: plan.inputs.length, to: written.length, tookMs }, 'compacted layers');
+    return true;
   }
 
   async stop(): Promise<void> {
     this.stopping.abort();
-    await this.running;
+    await this.last;
   }
 }

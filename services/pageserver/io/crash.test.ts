@@ -13,7 +13,6 @@ import { silentLogger } from '#shared/runtime/log.js';
 import { internPrefix, makeKey } from '../core/key.js';
 import type { Key } from '../core/key.js';
 import { VALUE_IMAGE, VALUE_RECORD } from '../core/storage/store.js';
-import { mergeLayers } from './layer-merge.js';
 import { createStorageEnv } from './storage-env.js';
 import type { StorageEnv } from './storage-env.js';
 import {
@@ -26,6 +25,7 @@ import {
 } from './tenant-storage.js';
 import { FailingStore } from './testing/failing-store.js';
 import { foldRedo } from './testing/fold-redo.js';
+import { inlineJobs } from './testing/inline-jobs.js';
 import { StoreModel } from './testing/store-model.js';
 import type { Timeline } from './timeline.js';
 
@@ -41,7 +41,8 @@ function newEnv(objectStore: ObjectStore, dir: string): StorageEnv {
     workDir: join(dir, 'local'),
     log: silentLogger,
     reconstructPage: foldRedo,
-    mergeLayers: async (job) => mergeLayers(job),
+    layerJobs: inlineJobs(foldRedo),
+    readLiveSizes: async () => null,
     // No second attempt within the test: the first failure is the crash.
     limits: { compactionThreshold: 3, retryMinMs: 60_000, retryMaxMs: 60_000 },
   });

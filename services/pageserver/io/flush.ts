@@ -11,6 +11,7 @@ import type { Lsn } from '#shared/core/lsn.js';
 import { MAX_KEY, MIN_KEY } from '../core/storage/layer-name.js';
 import type { MemoryLayer } from '../core/storage/memory-layer.js';
 import { VALUE_IMAGE, VALUE_RECORD } from '../core/storage/store.js';
+import { layerPoints, mergePoints } from '../core/storage/time-points.js';
 import type { Key } from '../core/key.js';
 import type { IndexPublisher } from './index-publisher.js';
 import { LayerFile } from './layer-file.js';
@@ -189,11 +190,14 @@ export class FlushQueue {
     if (file !== null && !file.uploaded) {
       await this.target.env.objectStore.putFile(file.objectKey, file.path, signal);
       file.uploaded = true;
+      this.target.env.layers.evict();
     }
+    const commits = layerPoints(layer);
     const diskConsistentLsn = lsn(layer.lsnEnd - 1);
     await this.target.publisher.publish((index) => {
       const layers = file === null ? index.layers : new Map(index.layers).set(file.name, file.metadata);
-      return { ...index, layers, diskConsistentLsn, prevRecordLsn: layer.prevRecordLsn };
+      const timePoints = mergePoints(index.timePoints, commits);
+      return { ...index, layers, timePoints, diskConsistentLsn, prevRecordLsn: layer.prevRecordLsn };
     }, signal);
     this.target.published(diskConsistentLsn);
   }

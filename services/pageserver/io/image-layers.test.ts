@@ -100,6 +100,7 @@ describe('image layers', () => {
         diskConsistentLsn: lsn(400),
         prevRecordLsn: lsn(380),
         minReadableLsn: lsn(100),
+        timePoints: [],
         layers,
       };
       const timeline = await loadTimeline(env, index, { generation: 1, parent: null });

@@ -1,6 +1,7 @@
 /**
  * Loads indexes and blocks of layer files and keeps them within a byte budget, over all timelines of the process. Downloads a layer
- * whose local file is absent; every load and download is done once however many readers wait for it.
+ * whose local file is absent; every load and download is done once however many readers wait for it. Evicts local files above their own
+ * limit (local-files.ts).
  */
 import { createReadStream } from 'node:fs';
 import { rename, rm, stat } from 'node:fs/promises';
@@ -23,18 +24,26 @@ import {
 import { FilePool } from './file-pool.js';
 import type { CachedBlock, CachedIndex, LayerFile } from './layer-file.js';
 import { temporaryName } from './layer-writer.js';
+import { LocalFiles } from './local-files.js';
 
 export class LayerCache implements LoadedBlocks<LayerFile> {
   downloadCount = 0;
   blockReadCount = 0;
+  evictionCount = 0;
+  readonly local: LocalFiles;
   private readonly objectStore: ObjectStore;
   private readonly files: FilePool;
   private readonly lru: ByteLru<CachedIndex | CachedBlock>;
   /** Loads under way, by what is loaded. */
   private readonly loading = new Map<string, Promise<unknown>>();
+  private readonly removing = new Set<Promise<void>>();
 
-  constructor(objectStore: ObjectStore, limits: { blockCacheBytes: number; openFilesMax: number }) {
+  constructor(
+    objectStore: ObjectStore,
+    limits: { blockCacheBytes: number; openFilesMax: number; localLayerBytesMax: number },
+  ) {
     this.objectStore = objectStore;
+    this.local = new LocalFiles(limits.localLayerBytesMax);
     this.files = new FilePool(limits.openFilesMax);
     this.lru = new ByteLru(limits.blockCacheBytes, (entry) => this.forget(entry));
   }
@@ -86,8 +95,7 @@ export class LayerCache implements LoadedBlocks<LayerFile> {
   /** Reads a block past the cache: for long walks that would push everything else out. */
   async readBlock(layer: LayerFile, index: LayerIndex, blockNumber: number): Promise<DecodedBlock> {
     const place = index.place(blockNumber);
-    await this.fetch(layer);
-    const stored = await this.files.read(layer.path, place.offset, place.storedLength);
+    const stored = await this.withFile(layer, () => this.files.read(layer.path, place.offset, place.storedLength));
     this.blockReadCount++;
     try {
       return decodeBlock(unpackPart(stored, place.rawLength, place.crc, 'block'), layer);
@@ -96,8 +104,11 @@ export class LayerCache implements LoadedBlocks<LayerFile> {
     }
   }
 
-  private async readIndex(layer: LayerFile): Promise<LayerIndex> {
-    await this.fetch(layer);
+  private readIndex(layer: LayerFile): Promise<LayerIndex> {
+    return this.withFile(layer, () => this.readIndexOf(layer));
+  }
+
+  private async readIndexOf(layer: LayerFile): Promise<LayerIndex> {
     const fileBytes = layer.metadata.sizeBytes;
     const footerAt = fileBytes - LAYER_FOOTER_BYTES;
     const header = await this.files.read(layer.path, 0, LAYER_HEADER_BYTES);
@@ -127,14 +138,67 @@ export class LayerCache implements LoadedBlocks<LayerFile> {
   private async discardLocal(layer: LayerFile): Promise<void> {
     this.files.drop(layer.path);
     layer.resident = false;
+    this.local.remove(layer);
     await rm(layer.path, { force: true });
   }
 
+  /** `act` with the local file there, and staying there. */
+  async withFile<T>(layer: LayerFile, act: () => Promise<T>): Promise<T> {
+    layer.pins++;
+    try {
+      await this.fetch(layer);
+      this.local.touch(layer);
+      return await act();
+    } finally {
+      layer.pins--;
+    }
+  }
+
+  /** `act` with the local files of all layers there, and staying there. */
+  async withFiles<T>(layers: readonly LayerFile[], act: () => Promise<T>): Promise<T> {
+    for (const layer of layers) layer.pins++;
+    try {
+      for (const layer of layers) await this.fetch(layer);
+      return await act();
+    } finally {
+      for (const layer of layers) layer.pins--;
+      this.evict();
+    }
+  }
+
   /** Makes the local file be there. */
-  async fetch(layer: LayerFile): Promise<void> {
-    if (layer.resident) return;
-    if (layer.retired) throw new StorageError('unavailable', `layer ${layer.path} was replaced`);
-    await this.once(`${layer.path} download`, () => this.download(layer));
+  private async fetch(layer: LayerFile): Promise<void> {
+    while (!layer.resident) {
+      if (layer.retired) throw new StorageError('unavailable', `layer ${layer.path} was replaced`);
+      await this.once(`${layer.path} download`, () => this.download(layer));
+    }
+  }
+
+  /** A layer whose local file was written or found here. */
+  noteLocal(layer: LayerFile): void {
+    if (layer.resident) this.local.add(layer);
+    this.evict();
+  }
+
+  /** Removes local files until the limit is kept. Call when files came, were uploaded, or ceased to be used. */
+  evict(): void {
+    for (let layer = this.local.victim(); layer !== null; layer = this.local.victim()) {
+      const gone = layer;
+      this.local.remove(gone);
+      gone.resident = false;
+      this.files.drop(gone.path);
+      this.evictionCount++;
+      // In place of a download: a reader that comes now waits until the old file is away, and then downloads.
+      const removed = this.once(`${gone.path} download`, () => rm(gone.path, { force: true }))
+        .catch(() => undefined)
+        .finally(() => this.removing.delete(removed));
+      this.removing.add(removed);
+    }
+  }
+
+  /** Until evicted files are away: their directory may be read then to find out which are there. */
+  async whenEvicted(): Promise<void> {
+    await Promise.all(this.removing);
   }
 
   private async download(layer: LayerFile): Promise<void> {
@@ -150,8 +214,14 @@ export class LayerCache implements LoadedBlocks<LayerFile> {
       await rm(temporary, { force: true });
       throw wrapError(`could not download layer ${layer.objectKey}`, error);
     }
+    if (layer.retired) {
+      await rm(layer.path, { force: true });
+      return;
+    }
     layer.resident = true;
     this.downloadCount++;
+    this.local.add(layer);
+    this.evict();
   }
 
   private once<T>(what: string, act: () => Promise<T>): Promise<T> {
@@ -173,6 +243,7 @@ export class LayerCache implements LoadedBlocks<LayerFile> {
     layer.cachedIndex = null;
     for (const entry of layer.cachedBlocks.values()) this.lru.remove(entry);
     layer.cachedBlocks.clear();
+    this.local.remove(layer);
     this.files.drop(layer.path);
   }
 

@@ -33,6 +33,7 @@ export class LayerFile implements LayerSpan {
   readonly lsnStart: Lsn;
   readonly lsnEnd: Lsn;
   readonly name: string;
+  readonly dir: string;
   readonly path: string;
   readonly objectKey: string;
   readonly owner: LayerOwner;
@@ -41,6 +42,8 @@ export class LayerFile implements LayerSpan {
   resident: boolean;
   /** The object is there. */
   uploaded: boolean;
+  /** Uses of the local file under way: it is not evicted meanwhile. */
+  pins = 0;
   /** Replaced by other layers: its files are going away; a reader must plan anew. */
   retired = false;
   /** A damaged local file is thrown away once, and fetched again by the next read. */
@@ -64,6 +67,7 @@ export class LayerFile implements LayerSpan {
     this.lsnStart = span.lsnStart;
     this.lsnEnd = span.lsnEnd;
     this.name = options.name;
+    this.dir = options.dir;
     this.path = join(options.dir, options.name);
     this.objectKey = layerKey(options.owner.ttid, options.name);
     this.owner = options.owner;

@@ -6,6 +6,7 @@ import { open, rename, rm } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { threadId } from 'node:worker_threads';
 import { zstdCompress, zstdCompressSync } from 'node:zlib';
 import { fsyncDir, writeAll } from '#shared/io/files.js';
 import type { Lsn } from '#shared/core/lsn.js';
@@ -49,7 +50,7 @@ let temporaryCount = 0;
 
 /** Name of an unfinished file; swept when a timeline is loaded. */
 export function temporaryName(): string {
-  return `.tmp-${process.pid}-${temporaryCount++}`;
+  return `.tmp-${process.pid}-${threadId}-${temporaryCount++}`;
 }
 
 export class LayerWriter {

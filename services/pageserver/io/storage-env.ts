@@ -2,11 +2,16 @@
 import type { Logger } from 'pino';
 import type { ObjectStore } from '#shared/io/object-store.js';
 import type { Lsn } from '#shared/core/lsn.js';
+import { RELATION_SIZE_RANGE, SLRU_SIZE_RANGE } from '../core/keyspace.js';
+import { liveSizesOf } from '../core/storage/live-sizes.js';
+import type { LiveSizes } from '../core/storage/live-sizes.js';
 import { PageCache } from '../core/storage/page-cache.js';
+import type { TimelineStore } from '../core/storage/store.js';
+import type { TenantSettings } from '../core/storage/tenant-settings.js';
 import { LayerCache } from './layer-cache.js';
 import { MemoryBudget } from './memory-budget.js';
-import { createMergeThread } from './merge-thread.js';
-import type { MergeLayers } from './merge-thread.js';
+import { createLayerThread } from './layer-thread.js';
+import type { LayerJobs } from './layer-thread.js';
 
 /** core/redo: a new page from a base (null = nothing) and records, oldest first. Throws StorageError `corrupt` or `unimplemented`. */
 export type ReconstructPage = (
@@ -14,25 +19,26 @@ export type ReconstructPage = (
   records: readonly { readonly endLsn: Lsn; readonly value: Uint8Array }[],
 ) => Uint8Array;
 
-export interface StorageLimits {
-  /** An in-memory layer is frozen after this much WAL: bounds what must be streamed again after a crash. */
-  readonly checkpointDistanceBytes: number;
-  /** … or when it uses this much memory. */
+/** The sizes of relations and SLRU segments at an LSN; null = every page counts, whatever the sizes say. */
+export type ReadLiveSizes = (store: TimelineStore, at: Lsn) => Promise<LiveSizes | null>;
+
+export interface StorageLimits extends TenantSettings {
+  /** An in-memory layer is frozen when it uses this much memory (or by WAL distance or age: TenantSettings). */
   readonly memoryLayerBytesMax: number;
   /** … or when the open layers of all timelines together use this much and it is the largest. */
   readonly memoryBytesMax: number;
-  /** … or when it is this old: lets safekeepers drop WAL of a timeline that writes little. */
-  readonly checkpointTimeoutMs: number;
   /** Frozen layers not yet in the object store; ingest waits when there are as many. */
   readonly frozenLayersMax: number;
   /** A page whose versions in a layer end in as many records gets an image at flush: bounds what a read must apply. */
   readonly imageAfterRecords: number;
-  /** Number of L0 layers that starts a compaction: every read of a key that is nowhere in them asks all their filters. */
-  readonly compactionThreshold: number;
   /** L0 layers merged at a time: bounds the disk space and time of one compaction. */
   readonly compactionLayersMax: number;
-  /** Size at which a merged layer is closed and the next begun. */
+  /** Size at which a merged or image layer is closed and the next begun. */
   readonly layerTargetBytes: number;
+  /** Image layers written in one go: bounds time and disk space; what is left is due at the next. */
+  readonly imageJobBytesMax: number;
+  /** Local layer files of all timelines together; those used longest ago go. Infinity = no limit. */
+  readonly localLayerBytesMax: number;
   /** Pauses between failed uploads: doubled from the first to the last. */
   readonly retryMinMs: number;
   readonly retryMaxMs: number;
@@ -54,6 +60,12 @@ export const DEFAULT_LIMITS: StorageLimits = {
   compactionThreshold: 10,
   compactionLayersMax: 20,
   layerTargetBytes: 128 * MIB,
+  imageJobBytesMax: 1024 * MIB,
+  imageCreationThreshold: 3,
+  gcHorizonBytes: 64 * MIB,
+  pitrIntervalS: 7 * 24 * 3600,
+  lsnLeaseLengthS: 600,
+  localLayerBytesMax: Infinity,
   retryMinMs: 200,
   retryMaxMs: 10_000,
   pageCacheBytes: 128 * MIB,
@@ -71,7 +83,8 @@ export interface StorageEnv {
   readonly layers: LayerCache;
   readonly pages: PageCache;
   readonly memory: MemoryBudget;
-  readonly mergeLayers: MergeLayers;
+  readonly layerJobs: LayerJobs;
+  readonly readLiveSizes: ReadLiveSizes;
 }
 
 export interface StorageEnvOptions {
@@ -81,7 +94,14 @@ export interface StorageEnvOptions {
   readonly reconstructPage: ReconstructPage;
   readonly limits?: Partial<StorageLimits>;
   /** Default: in a worker thread. */
-  readonly mergeLayers?: MergeLayers;
+  readonly layerJobs?: LayerJobs;
+  /** Default: the sizes that ingest keeps. */
+  readonly readLiveSizes?: ReadLiveSizes;
+}
+
+async function readSizes(store: TimelineStore, at: Lsn): Promise<LiveSizes> {
+  const relations = await store.scan(RELATION_SIZE_RANGE.start, RELATION_SIZE_RANGE.end, at);
+  return liveSizesOf(relations, await store.scan(SLRU_SIZE_RANGE.start, SLRU_SIZE_RANGE.end, at));
 }
 
 /** One a process; `env.layers.close()` at the end gives the files back. */
@@ -96,6 +116,7 @@ export function createStorageEnv(options: StorageEnvOptions): StorageEnv {
     layers: new LayerCache(options.objectStore, limits),
     pages: new PageCache(limits.pageCacheBytes),
     memory: new MemoryBudget(limits.memoryBytesMax),
-    mergeLayers: options.mergeLayers ?? createMergeThread(),
+    layerJobs: options.layerJobs ?? createLayerThread(),
+    readLiveSizes: options.readLiveSizes ?? readSizes,
   };
 }

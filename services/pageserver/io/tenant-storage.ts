@@ -13,6 +13,7 @@ import type { Lsn } from '#shared/core/lsn.js';
 import type { ObjectStore } from '#shared/io/object-store.js';
 import { decodeIndexPart, encodeIndexPart } from '../core/storage/index-part.js';
 import type { IndexPart } from '../core/storage/index-part.js';
+import type { SettingsRef } from '../core/storage/tenant-settings.js';
 import { generationOfIndexKey, idsOf, indexKey, indexKeyPrefix, TENANTS_PREFIX } from './object-keys.js';
 import { timelinePrefix, timelinesPrefix } from './object-keys.js';
 import type { StorageEnv } from './storage-env.js';
@@ -92,9 +93,10 @@ export async function listTimelines(
 export async function createRootTimeline(
   env: StorageEnv,
   ttid: TenantTimelineId,
-  options: { generation: number; pgMajor: number },
+  options: { generation: number; pgMajor: number; settings?: SettingsRef | undefined },
 ): Promise<Timeline> {
-  await refuseExisting(env, ttid, options.generation);
+  const { generation, settings } = options;
+  await refuseExisting(env, ttid, generation);
   const zero = lsn(0);
   const index: IndexPart = {
     ttid,
@@ -107,9 +109,10 @@ export async function createRootTimeline(
     prevRecordLsn: zero,
     minReadableLsn: zero,
     deletedAtMs: null,
+    timePoints: [],
     layers: new Map(),
   };
-  return adopted(new Timeline({ env, generation: options.generation, parent: null, index, isPublished: false }));
+  return adopted(new Timeline({ env, generation, settings, parent: null, index, isPublished: false }));
 }
 
 async function adopted(timeline: Timeline): Promise<Timeline> {
@@ -134,9 +137,9 @@ async function refuseExisting(env: StorageEnv, ttid: TenantTimelineId, generatio
 export async function createBranch(
   env: StorageEnv,
   parent: Timeline,
-  options: { timelineId: TimelineId; at: Lsn; generation: number },
+  options: { timelineId: TimelineId; at: Lsn; generation: number; settings?: SettingsRef | undefined },
 ): Promise<Timeline> {
-  const { timelineId, at, generation } = options;
+  const { timelineId, at, generation, settings } = options;
   const ttid = { tenantId: parent.ttid.tenantId, timelineId };
   if (at > parent.lastRecordLsn) {
     throw new StorageError(
@@ -144,11 +147,18 @@ export async function createBranch(
       `the ancestor is at ${formatLsn(parent.lastRecordLsn)}, not at ${formatLsn(at)}`,
     );
   }
-  if (at < parent.minReadableLsn || (parent.ancestor !== null && at < parent.ancestor.lsn)) {
-    const limit = parent.ancestor === null ? parent.minReadableLsn : parent.ancestor.lsn;
-    throw new StorageError('invalid', `${formatLsn(at)} is before the ancestor's history begins, ${formatLsn(limit)}`);
+  const begins = parent.ancestor === null ? parent.initdbLsn : parent.ancestor.lsn;
+  if (at < begins) {
+    throw new StorageError('invalid', `${formatLsn(at)} is before the ancestor's history begins, ${formatLsn(begins)}`);
   }
-  await refuseExisting(env, ttid, generation);
+  const release = parent.history.hold(at);
+  try {
+    await refuseExisting(env, ttid, generation);
+    // Stays even if the upload fails: it may have taken effect, and a restart would find a branch.
+    parent.history.addBranch(timelineId, at);
+  } finally {
+    release();
+  }
   const index: IndexPart = {
     ttid,
     pgMajor: parent.pgMajor,
@@ -160,10 +170,11 @@ export async function createBranch(
     prevRecordLsn: at === parent.lastRecordLsn ? parent.prevRecordLsn : lsn(0),
     minReadableLsn: parent.minReadableLsn,
     deletedAtMs: null,
+    timePoints: [],
     layers: new Map(),
   };
   await env.objectStore.put(indexKey(ttid, generation), encodeIndexPart(index));
-  return new Timeline({ env, generation, parent, index, isPublished: true });
+  return new Timeline({ env, generation, settings, parent, index, isPublished: true });
 }
 
 /**
@@ -173,7 +184,7 @@ export async function createBranch(
 export async function loadTimeline(
   env: StorageEnv,
   index: IndexPart,
-  options: { generation: number; parent: Timeline | null },
+  options: { generation: number; parent: Timeline | null; settings?: SettingsRef | undefined },
 ): Promise<Timeline> {
   if (index.deletedAtMs !== null) {
     throw new StorageError('precondition', `timeline ${formatTtid(index.ttid)} is being deleted`);

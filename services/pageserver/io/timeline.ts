@@ -26,8 +26,14 @@ import { MemoryLayer } from '../core/storage/memory-layer.js';
 import type { PageEntry } from '../core/storage/page-cache.js';
 import { TimelinePages } from '../core/storage/page-cache.js';
 import type { AncestorPoint, ScanEntry, TimelineStore, ValueKind } from '../core/storage/store.js';
+import type { LsnOfTime, TimePoint } from '../core/storage/time-points.js';
+import { findLsnOfTime } from '../core/storage/time-points.js';
+import type { SettingsRef } from '../core/storage/tenant-settings.js';
+import type { CompactionOptions, CompactionTarget, LayerChain } from './compaction.js';
 import { Compactor } from './compaction.js';
 import { FlushQueue, writeMemoryLayer } from './flush.js';
+import type { GcOptions, GcResult } from './gc.js';
+import { TimelineHistory } from './gc.js';
 import { IndexPublisher } from './index-publisher.js';
 import { LayerFile } from './layer-file.js';
 import type { LayerTarget, WrittenLayer } from './layer-writer.js';
@@ -51,6 +57,8 @@ export interface TimelineOptions {
   readonly index: IndexPart;
   /** The index is in the object store; false while a new root timeline is being imported. */
   readonly isPublished: boolean;
+  /** Of the tenant; default: the limits of the server. */
+  readonly settings?: SettingsRef | undefined;
 }
 
 export interface ImportResult {
@@ -74,7 +82,6 @@ export class Timeline implements TimelineStore {
   systemId: bigint;
   segSize: number;
   initdbLsn: Lsn;
-  minReadableLsn: Lsn;
 
   lastRecordLsn: Lsn;
   prevRecordLsn: Lsn;
@@ -84,11 +91,15 @@ export class Timeline implements TimelineStore {
   memoryLayers: readonly MemoryLayer[];
   layers: LayerMap<LayerFile> = new LayerMap<LayerFile>([]);
   readonly pages: TimelinePages;
+  /** What must stay readable. */
+  readonly history: TimelineHistory;
 
   private readonly env: StorageEnv;
+  private readonly settings: SettingsRef;
   private readonly dir: string;
   private readonly publisher: IndexPublisher;
   private readonly flushQueue: FlushQueue;
+  private readonly maintenance: CompactionTarget;
   private readonly compactor: Compactor;
   private readonly waiters = new LsnWaiters();
   private readonly reader: Reader;
@@ -114,9 +125,12 @@ export class Timeline implements TimelineStore {
     this.systemId = index.systemId;
     this.segSize = index.segSize;
     this.initdbLsn = index.initdbLsn;
-    this.minReadableLsn = index.minReadableLsn;
     this.ancestor = index.ancestor;
     this.parent = parent === null || index.ancestor === null ? null : { source: parent, lsn: index.ancestor.lsn };
+    this.settings = options.settings ?? { current: env.limits };
+    const above = this.parent && { history: this.parent.source.history, lsn: this.parent.lsn };
+    this.history = new TimelineHistory(index.minReadableLsn, above);
+    above?.history.addBranch(timelineId, above.lsn);
     this.lastRecordLsn = index.diskConsistentLsn;
     this.prevRecordLsn = index.prevRecordLsn;
     this.diskConsistentLsn = index.diskConsistentLsn;
@@ -130,7 +144,8 @@ export class Timeline implements TimelineStore {
     this.reader = new Reader(env.layers, (source, at) => (source as Timeline).waitLsn(at, ANCESTOR_WAIT_MS));
     env.memory.add(this);
     this.flushQueue = this.newFlushQueue();
-    this.compactor = this.newCompactor();
+    this.maintenance = this.maintenanceTarget();
+    this.compactor = new Compactor(this.maintenance);
   }
 
   private newFlushQueue(): FlushQueue {
@@ -149,16 +164,25 @@ export class Timeline implements TimelineStore {
     });
   }
 
-  private newCompactor(): Compactor {
-    return new Compactor({
+  private maintenanceTarget(): CompactionTarget {
+    return {
       env: this.env,
+      settings: this.settings,
       publisher: this.publisher,
       dir: this.dir,
       generation: this.generation,
       owner: () => this.owner(),
       layers: () => this.layers,
+      chain: () => this.chain(),
+      readLiveSizes: (at) => this.env.readLiveSizes(this, at),
       replaceLayers: (remove, add) => (this.layers = this.layers.with({ remove, add })),
-    });
+    };
+  }
+
+  /** The layers of now, of this timeline and its ancestors. */
+  private chain(): LayerChain {
+    const { layers, diskConsistentLsn, parent } = this;
+    return { layers, diskConsistentLsn, parent: parent && { chain: parent.source.chain(), lsn: parent.lsn } };
   }
 
   // ---- writing
@@ -174,15 +198,15 @@ export class Timeline implements TimelineStore {
     }
     this.lastRecordLsn = lastRecordLsn;
     this.prevRecordLsn = prevRecordLsn;
-    const { limits } = this.env;
+    const { checkpointDistanceBytes, checkpointTimeoutMs } = this.settings.current;
     if (
       this.freezeWanted ||
-      this.open.sizeBytes >= limits.memoryLayerBytesMax ||
-      lastRecordLsn - this.open.lsnStart >= limits.checkpointDistanceBytes
+      this.open.sizeBytes >= this.env.limits.memoryLayerBytesMax ||
+      lastRecordLsn - this.open.lsnStart >= checkpointDistanceBytes
     ) {
       this.requestFreeze();
     } else if (this.freezeTimer === null && !this.closed && lastRecordLsn >= this.open.lsnStart) {
-      this.freezeTimer = setTimeout(() => this.requestFreeze(), limits.checkpointTimeoutMs);
+      this.freezeTimer = setTimeout(() => this.requestFreeze(), checkpointTimeoutMs);
       this.freezeTimer.unref();
     }
     this.waiters.reached(lastRecordLsn);
@@ -247,7 +271,10 @@ export class Timeline implements TimelineStore {
   }
 
   private replaceMemory(layer: MemoryLayer, file: LayerFile | null): void {
-    if (file !== null) this.layers = this.layers.with({ add: [file] });
+    if (file !== null) {
+      this.layers = this.layers.with({ add: [file] });
+      this.env.layers.noteLocal(file);
+    }
     this.memoryLayers = this.memoryLayers.filter((candidate) => candidate !== layer);
     this.diskConsistentLsn = lsn(layer.lsnEnd - 1);
   }
@@ -262,7 +289,7 @@ export class Timeline implements TimelineStore {
       throw new StorageError('internal', `imported values are at ${formatLsn(this.open.lsnLast)}`);
     }
     const { pgMajor, systemId, segSize, prevRecordLsn } = result;
-    Object.assign(this, { pgMajor, systemId, segSize, initdbLsn: result.lsn, minReadableLsn: result.lsn });
+    Object.assign(this, { pgMajor, systemId, segSize, initdbLsn: result.lsn });
     const range = { lsnStart: result.lsn, lsnEnd: lsn(result.lsn + 1) };
     const written = await writeMemoryLayer(this.open, await this.fileTarget('image', range), null);
     assert(written !== null, () => 'an import without values');
@@ -278,6 +305,8 @@ export class Timeline implements TimelineStore {
       layers: new Map([[file.name, file.metadata]]),
     }));
     this.layers = new LayerMap([file]);
+    this.env.layers.noteLocal(file);
+    this.history.begin(result.lsn);
     this.open = new MemoryLayer(lsn(result.lsn + 1));
     this.memoryLayers = [this.open];
     this.importing = false;
@@ -287,9 +316,25 @@ export class Timeline implements TimelineStore {
     this.remoteConsistentLsn = result.lsn;
   }
 
-  /** Merges layers if enough have come together; true when it did. Happens by itself after flushes. */
-  compact(): Promise<boolean> {
-    return this.compactor.compact();
+  /** Merges layers or makes images if enough have come together; true when it did. Happens by itself after flushes. */
+  compact(options: CompactionOptions = {}): Promise<boolean> {
+    return this.compactor.compact(options);
+  }
+
+  /** As `compact` for what is due, without waiting. */
+  kickCompaction(): void {
+    this.compactor.kick();
+  }
+
+  /** Gives up history that need not be kept any more. */
+  collectGarbage(options: GcOptions = {}): Promise<GcResult> {
+    if (this.importing) {
+      return Promise.reject(new StorageError('precondition', `${formatTtid(this.ttid)} is being imported`));
+    }
+    const { lastRecordLsn, remoteConsistentLsn } = this;
+    const target = { ...this.maintenance, lastRecordLsn, remoteConsistentLsn };
+    const inputs = { options, points: () => this.timePoints(), nowMs: Date.now() };
+    return this.history.collect(target, this.compactor, inputs);
   }
 
   /** Once, after the first index of this generation. */
@@ -311,23 +356,33 @@ export class Timeline implements TimelineStore {
     return this.waiters.wait(target, timeoutMs, signal, where);
   }
 
+  /** Reads below are refused: history is gone, or never was here. */
+  get minReadableLsn(): Lsn {
+    return this.history.cutoff;
+  }
+
   async get(key: Key, at: Lsn): Promise<Uint8Array | null> {
     const lookup = this.reader.tryLookup(this, key, at, null) ?? (await this.reader.lookup(this, key, at, null));
+    this.history.check(at);
     return metadataValue(key, lookup);
   }
 
   /** As `get`, without waiting: undefined when a file must be read. */
   tryGet(key: Key, at: Lsn): Uint8Array | null | undefined {
+    this.history.check(at);
     const lookup = this.reader.tryLookup(this, key, at, null);
     return lookup === undefined ? undefined : metadataValue(key, lookup);
   }
 
-  scan(start: Key, end: Key, at: Lsn): Promise<ScanEntry[]> {
-    return this.reader.scan(this, start, end, at);
+  async scan(start: Key, end: Key, at: Lsn): Promise<ScanEntry[]> {
+    const entries = await this.reader.scan(this, start, end, at);
+    this.history.check(at);
+    return entries;
   }
 
   /** As `getPage`, without waiting: undefined when a file must be read or an ancestor waited for. */
   tryGetPage(key: Key, at: Lsn): Uint8Array | null | undefined {
+    this.history.check(at);
     const cached = this.pages.find(key, at);
     if (cached !== null && cached.upTo >= at) {
       this.pages.hitCount++;
@@ -343,7 +398,10 @@ export class Timeline implements TimelineStore {
     const cached = this.pages.find(key, at);
     // Taken before the lookup: versions that are put while it waits are not in what it finds.
     const upTo = this.knownUpTo(at);
-    return this.materialise(key, await this.reader.lookup(this, key, at, cached), { at, upTo, cached });
+    const lookup = await this.reader.lookup(this, key, at, cached);
+    // Garbage collection may have taken layers away under the lookup.
+    this.history.check(at);
+    return this.materialise(key, lookup, { at, upTo, cached });
   }
 
   /** Where a lookup at `at` that starts now is final: above the last record more versions may still come. */
@@ -394,6 +452,28 @@ export class Timeline implements TimelineStore {
     }
   }
 
+  // ---- history
+
+  /** Of commits, in order, thinned by age: time-points.ts says how. Those of the ancestor up to the branch point are included. */
+  private timePoints(): TimePoint[] {
+    return this.history.timePoints(this, this.parent?.source.timePoints() ?? []);
+  }
+
+  lsnOfTime(timeMs: number): LsnOfTime {
+    return findLsnOfTime(this.timePoints(), timeMs, this);
+  }
+
+  /** Unix time of the last known commit at or below an LSN; null without one. Throws StorageError `invalid` below the cutoff. */
+  timeOfLsn(at: Lsn): number | null {
+    this.history.check(at);
+    return this.timePoints().findLast((point) => point.lsn <= at)?.timeMs ?? null;
+  }
+
+  /** Keeps an LSN readable for the time set for the tenant. Returns the end in Unix ms. Throws StorageError `invalid` below the cutoff. */
+  leaseLsn(at: Lsn): number {
+    return this.history.lease(at, this.settings.current.lsnLeaseLengthS * 1000, Date.now());
+  }
+
   // ---- life
 
   get index(): IndexPart {
@@ -416,6 +496,15 @@ export class Timeline implements TimelineStore {
 
   get compactionCount(): number {
     return this.compactor.doneCount;
+  }
+
+  get imageLayerCount(): number {
+    return this.compactor.imageLayerCount;
+  }
+
+  /** Commit times in the object store's index. */
+  get publishedTimePoints(): readonly TimePoint[] {
+    return this.index.timePoints;
   }
 
   /** Failed flushes and compactions: each was or will be tried again. */
@@ -448,6 +537,7 @@ export class Timeline implements TimelineStore {
           new LayerFile({ name, dir: this.dir, owner, metadata, resident: resident.has(name), uploaded: true }),
       ),
     );
+    for (const layer of this.layers.layers) this.env.layers.noteLocal(layer);
   }
 
   private stopped(): StorageError {
@@ -464,6 +554,7 @@ export class Timeline implements TimelineStore {
     await Promise.all([this.sweeping, this.flushQueue.stop(), this.compactor.stop()]);
     this.pages.clear();
     for (const layer of this.layers.layers) this.env.layers.release(layer);
+    await this.env.layers.whenEvicted();
   }
 }
 

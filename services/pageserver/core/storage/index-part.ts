@@ -1,7 +1,7 @@
 /**
  * `index_part.json`: what a timeline consists of in the object store, and the only source of truth at a restart. One JSON object
  *   { "version": 1, "crc32": <of the text of "index">, "index": { … } }
- * with LSNs as text. Every version in WAL up to `diskConsistentLsn` is in the layers (or in the ancestor); WAL is streamed again from
+ * with LSNs as text, time points as "LSN unix-ms". Every version in WAL up to `diskConsistentLsn` is in the layers (or in the ancestor); WAL is streamed again from
  * there.
  */
 import { crc32 } from 'node:zlib';
@@ -12,6 +12,7 @@ import type { TenantTimelineId } from '#shared/core/ids.js';
 import { parseTenantId, parseTimelineId } from '#shared/core/ids.js';
 import { parseLayerFileName } from './layer-name.js';
 import type { AncestorPoint } from './store.js';
+import type { TimePoint } from './time-points.js';
 
 const INDEX_VERSION = 1;
 
@@ -35,6 +36,8 @@ export interface IndexPart {
   readonly minReadableLsn: Lsn;
   /** Unix time in ms at which deletion began; null while alive. */
   readonly deletedAtMs: number | null;
+  /** When commits were, oldest first; those of an ancestor are in its own index. */
+  readonly timePoints: readonly TimePoint[];
   /** By file name. */
   readonly layers: ReadonlyMap<string, LayerMetadata>;
 }
@@ -53,6 +56,7 @@ export function encodeIndexPart(index: IndexPart): Uint8Array {
     prev_record_lsn: formatLsn(index.prevRecordLsn),
     min_readable_lsn: formatLsn(index.minReadableLsn),
     deleted_at_ms: index.deletedAtMs,
+    time_points: index.timePoints.map((point) => `${formatLsn(point.lsn)} ${point.timeMs}`),
     layer_metadata: Object.fromEntries(
       [...index.layers].map(([name, layer]) => [name, { file_size: layer.sizeBytes, crc32: layer.crc }]),
     ),
@@ -103,6 +107,24 @@ function parseLayers(value: unknown): Map<string, LayerMetadata> {
   return layers;
 }
 
+/** Absent in indexes of earlier versions. */
+function parseTimePoints(value: unknown): TimePoint[] {
+  if (value === undefined) return [];
+  if (!Array.isArray(value)) throw new StorageError('corrupt', 'time_points is not a list');
+  const points: TimePoint[] = [];
+  for (const text of value as unknown[]) {
+    const match = typeof text === 'string' ? /^(\S+) (\d{1,15})$/.exec(text) : null;
+    if (match === null) throw new StorageError('corrupt', 'a time point is not an LSN and a time');
+    const point = { lsn: parseLsn(match[1]!), timeMs: Number(match[2]) };
+    const last = points.at(-1);
+    if (last !== undefined && (last.lsn >= point.lsn || last.timeMs >= point.timeMs)) {
+      throw new StorageError('corrupt', 'time points are not in order');
+    }
+    points.push(point);
+  }
+  return points;
+}
+
 function parseBody(value: unknown): IndexPart {
   const body = new Fields(value, 'index');
   const ancestor = body.value('ancestor_timeline');
@@ -123,6 +145,7 @@ function parseBody(value: unknown): IndexPart {
     prevRecordLsn: body.lsn('prev_record_lsn'),
     minReadableLsn: body.lsn('min_readable_lsn'),
     deletedAtMs: body.value('deleted_at_ms') === null ? null : body.count('deleted_at_ms'),
+    timePoints: parseTimePoints(body.value('time_points')),
     layers: parseLayers(body.value('layer_metadata')),
   };
 }

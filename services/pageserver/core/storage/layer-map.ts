@@ -11,6 +11,7 @@ import type { Lsn } from '#shared/core/lsn.js';
 import { lsn } from '#shared/core/lsn.js';
 import type { Key } from '../key.js';
 import { compareKeys } from '../key.js';
+import { isCovered, isShadowed, sortedImages } from './coverage.js';
 import type { LayerSpan } from './layer-name.js';
 import { isL0, layerFileName } from './layer-name.js';
 
@@ -118,11 +119,18 @@ export class LayerMap<L extends LayerSpan> {
     return { deltas, image };
   }
 
-  /** All layers that may hold versions at or below `at` of keys in [start, end). */
+  /** All layers that a read at `at` of keys in [start, end) may come to. */
   overlapping(start: Key, end: Key, at: Lsn): L[] {
-    return this.layers.filter(
+    const found = this.layers.filter(
       (layer) => layer.lsnStart <= at && compareKeys(layer.keyStart, end) < 0 && compareKeys(start, layer.keyEnd) < 0,
     );
+    const images = sortedImages(found);
+    return found.filter((layer) => !isShadowed(layer, { start, end }, at, images));
+  }
+
+  /** Whether image layers at or below `at` hold all of [start, end): then no read there comes to the ancestor. */
+  imagesCover(start: Key, end: Key, at: Lsn): boolean {
+    return isCovered({ start, end }, sortedImages(this.layers), (image) => image.lsnStart <= at);
   }
 
   /** L0 layers, oldest first. */

@@ -14,8 +14,8 @@ export interface VersionCursor {
   next(): boolean;
 }
 
-/** Visits all versions of the cursors (each sorted, none started) in merged order. */
-export function mergeVersions(cursors: readonly VersionCursor[], visit: (version: VersionCursor) => void): void {
+/** Visits the versions of the cursors (each sorted, none started) in merged order, until `visit` returns false. */
+export function mergeVersions<C extends VersionCursor>(cursors: readonly C[], visit: (version: C) => unknown): void {
   // A binary heap of cursor numbers; heap[0] stands on the smallest version.
   const heap: number[] = [];
   const before = (a: number, b: number): boolean => {
@@ -43,7 +43,7 @@ export function mergeVersions(cursors: readonly VersionCursor[], visit: (version
   for (let i = (heap.length >>> 1) - 1; i >= 0; i--) sink(i);
   while (heap.length > 0) {
     const cursor = cursors[heap[0]!]!;
-    visit(cursor);
+    if (visit(cursor) === false) return;
     if (!cursor.next()) {
       const last = heap.pop()!;
       if (heap.length === 0) return;

@@ -162,6 +162,10 @@ describe('index part', () => {
     prevRecordLsn: lsn(0x2_0000_00c0),
     minReadableLsn: lsn(0x1_5000_0000),
     deletedAtMs: null,
+    timePoints: [
+      { lsn: lsn(0x1_5000_0000), timeMs: 1_700_000_000_000 },
+      { lsn: lsn(0x2_0000_0100), timeMs: 1_700_000_000_001 },
+    ],
     layers: new Map([
       [
         layerFileName({ kind: 'delta', keyStart: MIN_KEY, keyEnd: MAX_KEY, lsnStart: lsn(1), lsnEnd: lsn(2) }, 3),

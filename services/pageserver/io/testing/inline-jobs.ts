@@ -1,0 +1,12 @@
+/** Layer jobs in the test's own thread, with a redo of its choice. */
+import { makeImages } from '../image-maker.js';
+import { mergeLayers } from '../layer-merge.js';
+import type { LayerJobs } from '../layer-thread.js';
+import type { ReconstructPage } from '../storage-env.js';
+
+export function inlineJobs(reconstructPage: ReconstructPage): LayerJobs {
+  return {
+    merge: async (job) => mergeLayers(job),
+    makeImages: async (job) => makeImages(job, reconstructPage),
+  };
+}
