@@ -141,8 +141,8 @@ export class TempCluster {
       cwd: this.root,
       ...(SERVER_IDS ?? {}),
     });
-    await log.close();
     this.server = server;
+    // Before anything is awaited: a server that ends at once must not go unnoticed.
     this.exited = new Promise((resolve) => {
       const gone = (): void => {
         this.server = null;
@@ -151,6 +151,7 @@ export class TempCluster {
       server.once('exit', gone);
       server.once('error', gone);
     });
+    await log.close();
     for (const until = Date.now() + START_TIMEOUT_MS; !this.ready(); await sleep(POLL_MS)) {
       if (this.server === null) throw new Error(`postgres did not start:\n${this.log().slice(-4000)}`);
       if (Date.now() > until) {
