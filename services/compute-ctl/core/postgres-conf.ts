@@ -7,6 +7,7 @@
  * - full_page_writes = off: full pages guard against torn pages after a crash, and no compute ever recovers from its own disk. The page
  *   server has a base image of each page, so WAL carries changes only.
  * - restart_after_crash = off: recovery after a backend's crash would replay from local files, which are only a cache.
+ * - effective_io_concurrency: bitmap scans and VACUUM announce that many pages ahead; each saves a round trip to the page server.
  * - max_slot_wal_keep_size = -1: while there is no quorum Postgres must keep everything that is not committed.
  */
 import { StorageError } from '#shared/core/errors.js';
@@ -38,6 +39,8 @@ const DEFAULTS: readonly (readonly [string, string])[] = [
   ['max_wal_senders', '10'],
   ['max_replication_slots', '10'],
   ['max_connections', '100'],
+  ['effective_io_concurrency', '64'],
+  ['maintenance_io_concurrency', '64'],
   ['log_min_messages', 'warning'],
   ['lc_messages', 'C.UTF-8'],
   ['lc_monetary', 'C.UTF-8'],
