@@ -86,12 +86,16 @@ async function processStartTime(pid: number): Promise<string | null> {
   return fields[0] === 'Z' ? null : (fields[19] ?? null);
 }
 
+/** Lock files that this very process holds. */
+const heldLocks = new Set<string>();
+
 /**
  * Takes a directory for this process by a lock file with pid and start time; a lock whose process is gone is taken over. Throws
  * StorageError `precondition` naming the owner. Returns the release function.
  */
 export async function lockDir(path: string, name = 'LOCK'): Promise<() => Promise<void>> {
   const file = join(path, name);
+  if (heldLocks.has(file)) throw new StorageError('precondition', `${path} is in use by this process already`);
   const mine = `${process.pid} ${(await processStartTime(process.pid)) ?? '0'}\n`;
   for (let attempt = 0; attempt < 5; attempt++) {
     const handle = await open(file, 'wx', 0o600).catch((error: NodeJS.ErrnoException) => {
@@ -101,7 +105,9 @@ export async function lockDir(path: string, name = 'LOCK'): Promise<() => Promis
     if (handle !== null) {
       await writeAll(handle, Buffer.from(mine));
       await handle.close();
+      heldLocks.add(file);
       return async () => {
+        heldLocks.delete(file);
         if ((await readFile(file, 'utf8').catch(() => '')) === mine) await rm(file, { force: true });
       };
     }

@@ -23,6 +23,7 @@ describe('io', () => {
 
   it('locks a directory, and takes over a dead owner', async () => {
     const release = await lockDir(dir);
+    await assert.rejects(lockDir(dir), (error) => errorKind(error) === 'precondition');
     await release();
     const dead = spawnSync('true').pid;
     await writeFile(join(dir, 'LOCK'), `${dead} 1\n`);

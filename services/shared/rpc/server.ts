@@ -37,6 +37,9 @@ export async function startGrpcServer(options: GrpcServerOptions): Promise<GrpcS
     'grpc.max_receive_message_length': MESSAGE_BYTES_MAX,
     'grpc.max_send_message_length': MESSAGE_BYTES_MAX,
     'grpc.enable_channelz': 0,
+    // A caller that vanished without closing must not hold its streams until TCP gives up.
+    'grpc.keepalive_time_ms': 20_000,
+    'grpc.keepalive_timeout_ms': 10_000,
     // A second server must fail on a taken port instead of sharing it silently.
     'grpc.so_reuseport': 0,
   });
