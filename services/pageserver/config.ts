@@ -59,6 +59,22 @@ export const options = {
     'age at which unflushed WAL is flushed',
     z.coerce.number().int().min(100).default(600_000),
   ),
+  // Unused history costs space only: an hour more or less does not matter.
+  gcPeriodMs: option(
+    '--gc-period-ms <ms>',
+    'between garbage collections; 0 = only on request',
+    z.coerce.number().int().min(0).max(0x7fff_ffff).default(3_600_000),
+  ),
+  compactionPeriodMs: option(
+    '--compaction-period-ms <ms>',
+    'between looks for layers to compact',
+    z.coerce.number().int().min(100).max(0x7fff_ffff).default(20_000),
+  ),
+  localLayerBytesMax: option(
+    '--local-layer-bytes-max <bytes>',
+    'layer files kept in the working directory; those read longest ago go first (default: no limit)',
+    z.coerce.number().int().min(1).optional(),
+  ),
   // A compute that asks for WAL that never comes should learn it before its users give up.
   waitLsnTimeoutMs: option(
     '--wait-lsn-timeout-ms <ms>',

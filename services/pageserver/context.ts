@@ -25,6 +25,7 @@ import { createStorageEnv } from './io/storage-env.js';
 import { registerMetrics } from './metrics.js';
 import { managementService } from './rpc/management-service.js';
 import { pageService } from './rpc/page-service.js';
+import { Maintenance } from './tenant/maintenance.js';
 import { TenantManager } from './tenant/tenant-manager.js';
 import { openBrokerFeed } from './walreceiver/broker-feed.js';
 import { POLICY_DEFAULTS } from './walreceiver/core/receiver-policy.js';
@@ -56,6 +57,7 @@ export async function startPageServer(config: Config, log: Logger): Promise<Page
     limits: {
       checkpointDistanceBytes: config.checkpointDistance,
       checkpointTimeoutMs: config.checkpointTimeoutMs,
+      localLayerBytesMax: config.localLayerBytesMax ?? Infinity,
     },
   });
   const feed = openBrokerFeed(config.brokerEndpoint, log);
@@ -77,8 +79,11 @@ export async function startPageServer(config: Config, log: Logger): Promise<Page
   const metrics = createMetrics('pageserver');
   registerMetrics(metrics, { tenants, pagestream, ingest: ingestStats });
   await tenants.start();
+  const maintenance = new Maintenance(() => tenants.timelines(), log);
+  maintenance.start(config);
   const ports = await openPorts({ config, log, tenants, pagestream, metrics });
   const stop = async ({ isCrash = false } = {}): Promise<void> => {
+    maintenance.stop();
     await ports.close(isCrash ? 0 : GRPC_GRACE_MS);
     await tenants.stop(isCrash ? 0 : FLUSH_TIMEOUT_MS);
     feed.close();

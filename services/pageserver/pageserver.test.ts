@@ -144,7 +144,7 @@ describe('page server on a recorded history', function () {
     assert.equal(slru.body.length, 4 + 8192 * slru.body.readUInt32BE(0));
     assert.match(errorOf(zero), /request LSN 0\/0 is not valid/);
     assert.match(errorOf(backwards), /not_modified_since .* is above the request LSN/);
-    assert.match(errorOf(old), /is older than/);
+    assert.match(errorOf(old), /is below the GC cutoff/);
     client.close();
   });
 

@@ -204,7 +204,7 @@ describe('pagestream', () => {
       ],
     );
     assert.equal(answers[1]?.toString('utf8', 25), 'relation not found: 1/2/3\0');
-    assert.match(answers[3]?.toString('utf8', 25) ?? '', /older than 0\/64/);
+    assert.match(answers[3]?.toString('utf8', 25) ?? '', /below the GC cutoff 0\/64/);
   });
 
   it('closes when the timeline stops, so that the client comes again', async () => {
@@ -254,7 +254,7 @@ describe('read position', () => {
 
   it('is refused for 0, below the horizon, and for a promise beyond the request', () => {
     assert.throws(() => checkReadLsn(lsn(0), lsn(0), lsn(0)), /not valid/);
-    assert.throws(() => checkReadLsn(lsn(99), lsn(0), lsn(100)), /older than/);
+    assert.throws(() => checkReadLsn(lsn(99), lsn(0), lsn(100)), /below the GC cutoff/);
     assert.throws(() => checkReadLsn(lsn(200), lsn(201), lsn(100)), /above the request/);
     // A primary that asks for the latest may know only an old position.
     checkReadLsn(MAX_LSN, lsn(1), lsn(100));

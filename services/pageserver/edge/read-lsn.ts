@@ -6,6 +6,7 @@
 import { StorageError } from '#shared/core/errors.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import { formatLsn, INVALID_LSN, lsnMin, MAX_LSN } from '#shared/core/lsn.js';
+import { belowCutoff } from '../core/storage/gc-plan.js';
 
 /** Throws StorageError `invalid` for a request that no state of the timeline can answer. */
 export function checkReadLsn(requestLsn: Lsn, notModifiedSince: Lsn, minReadableLsn: Lsn): void {
@@ -17,10 +18,7 @@ export function checkReadLsn(requestLsn: Lsn, notModifiedSince: Lsn, minReadable
     );
   }
   if (requestLsn !== MAX_LSN && requestLsn < minReadableLsn) {
-    throw new StorageError(
-      'invalid',
-      `requested LSN ${formatLsn(requestLsn)} is older than ${formatLsn(minReadableLsn)}, the oldest that can be read`,
-    );
+    throw belowCutoff(requestLsn, minReadableLsn);
   }
 }
 

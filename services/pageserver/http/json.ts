@@ -58,11 +58,11 @@ const createTimeline = z.object({
 const locationConfig = z.object({ mode: z.string(), generation: z.number().int().min(0).nullish() });
 
 /** Throws StorageError `invalid`, naming every wrong field. Unknown fields are allowed. */
-function parse<T>(schema: z.ZodType<T>, body: unknown): T {
+export function parse<T>(schema: z.ZodType<T>, body: unknown): T {
   const parsed = schema.safeParse(body ?? {});
   if (parsed.success) return parsed.data;
   const problems = parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
-  throw new StorageError('invalid', `wrong request body: ${problems.join('; ')}`);
+  throw new StorageError('invalid', `wrong request: ${problems.join('; ')}`);
 }
 
 /** The id wanted, or null for a fresh one. */

@@ -5,12 +5,13 @@ import { StorageError } from '#shared/core/errors.js';
 import { idFromBytes, parseTenantId, parseTtid } from '#shared/core/ids.js';
 import { VERSION } from '#shared/runtime/version.js';
 import type { TenantManager } from '../tenant/tenant-manager.js';
+import { addMaintenanceRoutes } from './maintenance-routes.js';
 import { parseCreateTenant, parseCreateTimeline, parseLocationConfig, tenantJson, timelineJson } from './json.js';
 
-interface TenantParams {
+export interface TenantParams {
   Params: { tenantId: string };
 }
-interface TimelineParams {
+export interface TimelineParams {
   Params: { tenantId: string; timelineId: string };
 }
 
@@ -24,6 +25,7 @@ export function addRoutes(server: FastifyInstance, deps: HttpDeps): void {
   server.get('/v1/status', () => ({ id: deps.nodeId, version: VERSION }));
   addTenantRoutes(server, deps.tenants);
   addTimelineRoutes(server, deps.tenants);
+  addMaintenanceRoutes(server, deps.tenants);
 }
 
 /** `curl -d` sends JSON as a form, and some calls have an empty body. */

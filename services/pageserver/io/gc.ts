@@ -37,8 +37,8 @@ export interface GcResult {
 
 export interface GcOptions {
   /** In place of the tenant's setting. */
-  readonly gcHorizonBytes?: number;
-  readonly pitrIntervalS?: number;
+  readonly gcHorizonBytes?: number | undefined;
+  readonly pitrIntervalS?: number | undefined;
 }
 
 export class TimelineHistory {

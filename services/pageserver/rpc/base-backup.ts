@@ -1,9 +1,8 @@
 /** PageService.GetBaseBackup: header, tar bytes in chunks, trailer with their sum and CRC-32C. */
 import type { GetBaseBackupRequest, GetBaseBackupResponse } from '#gen/neon/pageserver/v1/page_service.js';
-import { StorageError } from '#shared/core/errors.js';
 import { parseTtid } from '#shared/core/ids.js';
 import type { Lsn } from '#shared/core/lsn.js';
-import { formatLsn, INVALID_LSN, lsnFromWire, lsnToWire } from '#shared/core/lsn.js';
+import { INVALID_LSN, lsnFromWire, lsnToWire } from '#shared/core/lsn.js';
 import { crc32cUpdate } from '#shared/postgres/crc32c.js';
 import { normalizeLsn } from '#shared/postgres/wal-layout.js';
 import type { ResponseWriter } from '#shared/rpc/handlers.js';
@@ -12,6 +11,7 @@ import { baseBackup } from '../core/basebackup/basebackup.js';
 import type { BaseBackupOptions, BaseBackupPlan } from '../core/basebackup/plan.js';
 import { planBaseBackup } from '../core/basebackup/plan.js';
 import { packTar } from '../core/basebackup/ustar.js';
+import { belowCutoff } from '../core/storage/gc-plan.js';
 import type { ActiveTimeline } from '../tenant/active-timeline.js';
 import type { PageServiceDeps } from './page-service.js';
 
@@ -21,13 +21,26 @@ export function getBaseBackup(deps: PageServiceDeps) {
   return serverStream<GetBaseBackupRequest, GetBaseBackupResponse>(async (request, writer, { signal }) => {
     const timeline = deps.timelines.find(parseTtid(request.ttid));
     const lsn = await waitBackupLsn(timeline, lsnFromWire(request.lsn), deps.waitLsnTimeoutMs, signal);
-    const options = backupOptions(timeline, lsn, request.replica);
-    const plan = await planBaseBackup(timeline.view, options);
-    await writer.write({ part: { $case: 'header', value: headerOf(plan) } });
-    const chunks = new ChunkWriter(writer);
-    for await (const piece of packTar(baseBackup(timeline.view, options, plan), options.timeS)) await chunks.add(piece);
-    await chunks.finish();
+    // It takes long: garbage collection must leave it its history until the end.
+    const release = timeline.store.history.hold(lsn);
+    try {
+      await writeBackup(timeline, backupOptions(timeline, lsn, request.replica), writer);
+    } finally {
+      release();
+    }
   });
+}
+
+async function writeBackup(
+  { view }: ActiveTimeline,
+  options: BaseBackupOptions,
+  writer: ResponseWriter<GetBaseBackupResponse>,
+): Promise<void> {
+  const plan = await planBaseBackup(view, options);
+  await writer.write({ part: { $case: 'header', value: headerOf(plan) } });
+  const chunks = new ChunkWriter(writer);
+  for await (const piece of packTar(baseBackup(view, options, plan), options.timeS)) await chunks.add(piece);
+  await chunks.finish();
 }
 
 /** 0 = the head. */
@@ -39,10 +52,7 @@ async function waitBackupLsn(
 ): Promise<Lsn> {
   if (asked === INVALID_LSN) return store.lastRecordLsn;
   const lsn = normalizeLsn(asked, store.segSize);
-  if (lsn < reader.minReadableLsn) {
-    const oldest = formatLsn(reader.minReadableLsn);
-    throw new StorageError('invalid', `LSN ${formatLsn(lsn)} is older than ${oldest}, the oldest that can be read`);
-  }
+  if (lsn < reader.minReadableLsn) throw belowCutoff(lsn, reader.minReadableLsn);
   await reader.waitLsn(lsn, timeoutMs, signal);
   return lsn;
 }

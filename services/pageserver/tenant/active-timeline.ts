@@ -8,6 +8,8 @@ import type { Logger } from '#shared/runtime/log.js';
 import { WalIngest } from '../core/ingest/wal-ingest.js';
 import type { RelTag } from '../core/keyspace.js';
 import { TimelineView } from '../core/view/timeline-view.js';
+import type { CompactionOptions } from '../io/compaction.js';
+import type { GcOptions, GcResult } from '../io/gc.js';
 import type { Timeline } from '../io/timeline.js';
 import type { BrokerFeed } from '../walreceiver/broker-feed.js';
 import type { PolicyOptions } from '../walreceiver/core/receiver-policy.js';
@@ -16,6 +18,9 @@ import { WalReceiver } from '../walreceiver/wal-receiver.js';
 import type { WalSupply } from './timeline-reader.js';
 import { TimelineReader } from './timeline-reader.js';
 import type { TimelineStatus } from './timeline-status.js';
+
+/** Each round reduces what is due; a call that goes on for longer leaves the rest to the background. */
+const COMPACTION_ROUNDS_MAX = 1000;
 
 /** What the timelines of a page server share. */
 export interface TimelineEnv {
@@ -100,6 +105,17 @@ export class ActiveTimeline {
   /** Flushes what is in memory to the object store. Returns what is there then. */
   checkpoint(): Promise<Lsn> {
     return this.store.checkpoint();
+  }
+
+  /** Compacts until nothing is due. Returns how often something was. */
+  async compact(options: CompactionOptions): Promise<number> {
+    let rounds = 0;
+    while (rounds < COMPACTION_ROUNDS_MAX && (await this.store.compact(options))) rounds++;
+    return rounds;
+  }
+
+  collectGarbage(options: GcOptions): Promise<GcResult> {
+    return this.store.collectGarbage(options);
   }
 
   /** Stops receiving, optionally flushes (for at most flushTimeoutMs), and closes the store. Waiting readers get `cancelled`. */

@@ -4,6 +4,7 @@
 import { errorKind, errorText, StorageError } from '#shared/core/errors.js';
 import type { TenantId, TenantTimelineId } from '#shared/core/ids.js';
 import { listTenantIds, listTimelineIds, removeTimeline } from '../io/tenant-storage.js';
+import type { TenantOverrides, TenantSettings } from '../core/storage/tenant-settings.js';
 import type { ActiveTimeline } from './active-timeline.js';
 import type { Manifest } from './manifest.js';
 import { readManifest, removeManifest, writeManifest } from './manifest.js';
@@ -11,6 +12,7 @@ import { forEachLimited, SerialQueue } from './serial-queue.js';
 import { makeSystemId } from './system-id.js';
 import type { TenantEnv } from './tenant.js';
 import { Tenant } from './tenant.js';
+import { removeTenantConfig } from './tenant-config.js';
 import type { TenantStatus, TimelineOrigin } from './timeline-status.js';
 
 /** Tenants loaded, stopped at once. */
@@ -61,6 +63,17 @@ export class TenantManager {
 
   status(tenantId: TenantId): TenantStatus {
     return this.#tenant(tenantId).status();
+  }
+
+  /** What was set for a tenant, and what counts. */
+  config(tenantId: TenantId): { overrides: TenantOverrides; effective: TenantSettings } {
+    const { overrides, settings } = this.#tenant(tenantId);
+    return { overrides, effective: settings };
+  }
+
+  /** Replaces all that was set; what counts from now on. */
+  async setConfig(tenantId: TenantId, overrides: TenantOverrides): Promise<TenantSettings> {
+    return this.#tenant(tenantId).setOverrides(overrides);
   }
 
   /** Throws StorageError `not-found`. */
@@ -209,6 +222,7 @@ export class TenantManager {
       for (const timelineId of await listTimelineIds(storage.objectStore, tenantId)) {
         await removeTimeline(storage, { tenantId, timelineId });
       }
+      await removeTenantConfig(storage.objectStore, tenantId);
       await removeManifest(storage.objectStore, tenantId);
     } catch (error) {
       log.warn({ tenant: tenantId, reason: errorText(error) }, 'could not remove all objects of a tenant');

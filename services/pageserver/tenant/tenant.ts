@@ -8,6 +8,8 @@ import { formatTtid, parseTimelineId } from '#shared/core/ids.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import { alignLsn, formatLsn, INVALID_LSN } from '#shared/core/lsn.js';
 import { normalizeLsn } from '#shared/postgres/wal-layout.js';
+import type { SettingsRef, TenantOverrides, TenantSettings } from '../core/storage/tenant-settings.js';
+import { resolveSettings } from '../core/storage/tenant-settings.js';
 import type { StorageEnv } from '../io/storage-env.js';
 import {
   createBranch,
@@ -22,6 +24,7 @@ import { ActiveTimeline } from './active-timeline.js';
 import { bootstrapTimeline } from './bootstrap.js';
 import type { Manifest } from './manifest.js';
 import { SerialQueue } from './serial-queue.js';
+import { checkOverrides, readTenantConfig, writeTenantConfig } from './tenant-config.js';
 import type { TenantStatus, TimelineOrigin } from './timeline-status.js';
 
 export interface TenantEnv extends TimelineEnv {
@@ -40,18 +43,23 @@ export class Tenant {
   readonly timelines = new Map<TimelineId, ActiveTimeline>();
   readonly #env: TenantEnv;
   readonly #changes = new SerialQueue();
+  readonly #settings: SettingsRef;
+  #overrides: TenantOverrides;
   #isStopping = false;
 
-  private constructor(manifest: Manifest, env: TenantEnv) {
+  private constructor(manifest: Manifest, env: TenantEnv, overrides: TenantOverrides) {
     this.id = manifest.tenantId;
     this.manifest = manifest;
     this.#env = env;
+    this.#overrides = overrides;
+    this.#settings = { current: resolveSettings(env.storage.limits, overrides) };
   }
 
   /** Loads all timelines from the object store and finishes deletions that were interrupted. */
   static async load(manifest: Manifest, env: TenantEnv): Promise<Tenant> {
-    const tenant = new Tenant(manifest, env);
     const { generation, tenantId } = manifest;
+    const tenant = new Tenant(manifest, env, await readTenantConfig(env.storage.objectStore, tenantId));
+    const settings = tenant.#settings;
     try {
       for (const { timelineId, index } of await listTimelines(env.storage.objectStore, tenantId, generation)) {
         if (index.deletedAtMs !== null) {
@@ -60,7 +68,7 @@ export class Tenant {
           continue;
         }
         const parent = index.ancestor === null ? null : tenant.#parentOf(index.ttid, index.ancestor.timelineId);
-        const store = await loadTimeline(env.storage, index, { generation, parent });
+        const store = await loadTimeline(env.storage, index, { generation, parent, settings });
         tenant.timelines.set(timelineId, new ActiveTimeline(store, env));
       }
     } catch (error) {
@@ -72,6 +80,28 @@ export class Tenant {
 
   status(): TenantStatus {
     return { tenantId: this.id, generation: this.manifest.generation, timelineCount: this.timelines.size };
+  }
+
+  get overrides(): TenantOverrides {
+    return this.#overrides;
+  }
+
+  get settings(): TenantSettings {
+    return this.#settings.current;
+  }
+
+  /** Replaces all that was set. In force for all timelines when it resolves. Throws StorageError `invalid`. */
+  setOverrides(overrides: TenantOverrides): Promise<TenantSettings> {
+    checkOverrides(overrides);
+    return this.#changes.run(async () => {
+      this.#refuseWhenStopping();
+      const { objectStore, limits } = this.#env.storage;
+      await writeTenantConfig(objectStore, this.id, overrides);
+      this.#overrides = overrides;
+      this.#settings.current = resolveSettings(limits, overrides);
+      this.#env.log.info({ tenant: this.id, settings: overrides }, 'changed tenant settings');
+      return this.settings;
+    });
   }
 
   find(timelineId: TimelineId): ActiveTimeline {
@@ -158,6 +188,7 @@ export class Tenant {
       generation,
       systemId,
       initdbImage,
+      settings: this.#settings,
     });
   }
 
@@ -178,6 +209,7 @@ export class Tenant {
       timelineId,
       at: branchPoint(ancestor, origin.lsn),
       generation,
+      settings: this.#settings,
     });
   }
 
@@ -193,6 +225,7 @@ export class Tenant {
       await this.#reload(ttid);
       throw error;
     }
+    timeline.store.parent?.source.history.removeBranch(ttid.timelineId);
     log.info({ tenant: this.id, timeline: ttid.timelineId }, 'deleted timeline');
     // From here on it is gone for everybody; what is left over is removed by the next load.
     await removeTimeline(storage, ttid).catch((error: unknown) =>
@@ -207,7 +240,7 @@ export class Tenant {
     if (found === null || found.index.deletedAtMs !== null) return;
     const { index } = found;
     const parent = index.ancestor === null ? null : this.#parentOf(ttid, index.ancestor.timelineId);
-    const store = await loadTimeline(this.#env.storage, index, { generation, parent });
+    const store = await loadTimeline(this.#env.storage, index, { generation, parent, settings: this.#settings });
     this.timelines.set(ttid.timelineId, new ActiveTimeline(store, this.#env));
   }
 }

@@ -84,6 +84,69 @@ export function timelineStateToJSON(object: TimelineState): string {
   }
 }
 
+/** How the time lies to the commits. */
+export const LsnByTimestampKind = {
+  /** UNSPECIFIED - Not set. */
+  UNSPECIFIED: 0,
+  /** PRESENT - Between two: the LSN is the end of the last one at or before the time. */
+  PRESENT: 1,
+  /** FUTURE - No commit is later: the LSN is the head. */
+  FUTURE: 2,
+  /** PAST - All commits are later, or the history is gone: the LSN is the oldest that can be read. */
+  PAST: 3,
+  /** NODATA - There are no commits: the LSN is the oldest that can be read. */
+  NODATA: 4,
+} as const;
+
+export type LsnByTimestampKind = typeof LsnByTimestampKind[keyof typeof LsnByTimestampKind];
+
+export namespace LsnByTimestampKind {
+  export type UNSPECIFIED = typeof LsnByTimestampKind.UNSPECIFIED;
+  export type PRESENT = typeof LsnByTimestampKind.PRESENT;
+  export type FUTURE = typeof LsnByTimestampKind.FUTURE;
+  export type PAST = typeof LsnByTimestampKind.PAST;
+  export type NODATA = typeof LsnByTimestampKind.NODATA;
+}
+
+export function lsnByTimestampKindFromJSON(object: any): LsnByTimestampKind {
+  switch (object) {
+    case 0:
+    case "LSN_BY_TIMESTAMP_KIND_UNSPECIFIED":
+      return LsnByTimestampKind.UNSPECIFIED;
+    case 1:
+    case "LSN_BY_TIMESTAMP_KIND_PRESENT":
+      return LsnByTimestampKind.PRESENT;
+    case 2:
+    case "LSN_BY_TIMESTAMP_KIND_FUTURE":
+      return LsnByTimestampKind.FUTURE;
+    case 3:
+    case "LSN_BY_TIMESTAMP_KIND_PAST":
+      return LsnByTimestampKind.PAST;
+    case 4:
+    case "LSN_BY_TIMESTAMP_KIND_NODATA":
+      return LsnByTimestampKind.NODATA;
+    default:
+      throw new globalThis.Error("Unrecognized enum value " + object + " for enum LsnByTimestampKind");
+  }
+}
+
+export function lsnByTimestampKindToJSON(object: LsnByTimestampKind): string {
+  switch (object) {
+    case LsnByTimestampKind.UNSPECIFIED:
+      return "LSN_BY_TIMESTAMP_KIND_UNSPECIFIED";
+    case LsnByTimestampKind.PRESENT:
+      return "LSN_BY_TIMESTAMP_KIND_PRESENT";
+    case LsnByTimestampKind.FUTURE:
+      return "LSN_BY_TIMESTAMP_KIND_FUTURE";
+    case LsnByTimestampKind.PAST:
+      return "LSN_BY_TIMESTAMP_KIND_PAST";
+    case LsnByTimestampKind.NODATA:
+      return "LSN_BY_TIMESTAMP_KIND_NODATA";
+    default:
+      throw new globalThis.Error("Unrecognized enum value " + object + " for enum LsnByTimestampKind");
+  }
+}
+
 /** Asks for the node's status. */
 export interface GetStatusRequest {
 }
@@ -289,6 +352,158 @@ export interface CheckpointRequest {
 export interface CheckpointResponse {
   /** Everything below is in the object store now. */
   remoteConsistentLsn: bigint;
+}
+
+/** Names the timeline to collect. */
+export interface RunGcRequest {
+  /** The timeline. */
+  ttid:
+    | TenantTimelineId
+    | undefined;
+  /** In place of the tenant's setting. */
+  gcHorizonBytes?:
+    | bigint
+    | undefined;
+  /** In place of the tenant's setting. */
+  pitrIntervalS?: number | undefined;
+}
+
+/** Answer to RunGc. */
+export interface RunGcResponse {
+  /** Reads and branches below are refused from now on. */
+  cutoffLsn: bigint;
+  /** Layers removed. */
+  layersRemoved: number;
+  /** Size of their files. */
+  bytesRemoved: bigint;
+}
+
+/** Names the timeline to compact. */
+export interface RunCompactionRequest {
+  /** The timeline. */
+  ttid:
+    | TenantTimelineId
+    | undefined;
+  /** Merge however few L0 layers there are. */
+  forceMerge: boolean;
+  /** Make image layers wherever there is a merged delta layer above the last one. */
+  forceImages: boolean;
+}
+
+/** Answer to RunCompaction. */
+export interface RunCompactionResponse {
+  /** Merges and image makings done. */
+  rounds: number;
+}
+
+/** Asks for the LSN at a time. */
+export interface GetLsnByTimestampRequest {
+  /** The timeline. */
+  ttid:
+    | TenantTimelineId
+    | undefined;
+  /** Unix time in milliseconds. */
+  timestampMs: bigint;
+}
+
+/** Answer to GetLsnByTimestamp. */
+export interface GetLsnByTimestampResponse {
+  /** What the LSN is. */
+  kind: LsnByTimestampKind;
+  /** The LSN. */
+  lsn: bigint;
+}
+
+/** Asks for the time of an LSN. */
+export interface GetTimestampOfLsnRequest {
+  /** The timeline. */
+  ttid:
+    | TenantTimelineId
+    | undefined;
+  /** The LSN. */
+  lsn: bigint;
+}
+
+/** Answer to GetTimestampOfLsn. */
+export interface GetTimestampOfLsnResponse {
+  /** Unix time in milliseconds. */
+  timestampMs: bigint;
+}
+
+/** Names an LSN to keep. */
+export interface LeaseLsnRequest {
+  /** The timeline. */
+  ttid:
+    | TenantTimelineId
+    | undefined;
+  /** The LSN. */
+  lsn: bigint;
+}
+
+/** Answer to LeaseLsn. */
+export interface LeaseLsnResponse {
+  /** End of the lease, Unix time in milliseconds. */
+  validUntilMs: bigint;
+}
+
+/** Settings of a tenant; absent = as the server's default. */
+export interface TenantConfig {
+  /** WAL below this distance from the head is no reason to keep history. Default 64 MiB. */
+  gcHorizonBytes?:
+    | bigint
+    | undefined;
+  /** History of this time is kept, in seconds; 0 = only the horizon counts. Default 7 days. */
+  pitrIntervalS?:
+    | number
+    | undefined;
+  /** Delta layers over a key range that make image layers due. Default 3. */
+  imageCreationThreshold?:
+    | number
+    | undefined;
+  /** L0 layers that make a merge due. Default 10. */
+  compactionThreshold?:
+    | number
+    | undefined;
+  /** WAL after which an in-memory layer is flushed. */
+  checkpointDistanceBytes?:
+    | bigint
+    | undefined;
+  /** Age at which an in-memory layer is flushed. */
+  checkpointTimeoutMs?:
+    | number
+    | undefined;
+  /** How long an LSN lease is good, in seconds. Default 600. */
+  lsnLeaseLengthS?: number | undefined;
+}
+
+/** Names the tenant. */
+export interface GetTenantConfigRequest {
+  /** 32 hex digits. */
+  tenantId: string;
+}
+
+/** Answer to GetTenantConfig. */
+export interface GetTenantConfigResponse {
+  /** What was set. */
+  overrides:
+    | TenantConfig
+    | undefined;
+  /** What counts. */
+  effective: TenantConfig | undefined;
+}
+
+/** New settings of a tenant. */
+export interface SetTenantConfigRequest {
+  /** 32 hex digits. */
+  tenantId: string;
+  /** Replaces all that was set. */
+  config: TenantConfig | undefined;
+}
+
+/** Answer to SetTenantConfig. */
+export interface SetTenantConfigResponse {
+  /** What counts now. */
+  effective: TenantConfig | undefined;
 }
 
 function createBaseGetStatusRequest(): GetStatusRequest {
@@ -2573,6 +2788,1475 @@ export const CheckpointResponse: MessageFns<CheckpointResponse> = {
   },
 };
 
+function createBaseRunGcRequest(): RunGcRequest {
+  return { ttid: undefined, gcHorizonBytes: undefined, pitrIntervalS: undefined };
+}
+
+export const RunGcRequest: MessageFns<RunGcRequest> = {
+  encode(message: RunGcRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.ttid !== undefined) {
+      TenantTimelineId.encode(message.ttid, writer.uint32(10).fork()).join();
+    }
+    if (message.gcHorizonBytes !== undefined) {
+      if (BigInt.asUintN(64, message.gcHorizonBytes) !== message.gcHorizonBytes) {
+        throw new globalThis.Error("value provided for field message.gcHorizonBytes of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.gcHorizonBytes);
+    }
+    if (message.pitrIntervalS !== undefined) {
+      writer.uint32(25).double(message.pitrIntervalS);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RunGcRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRunGcRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.ttid = TenantTimelineId.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.gcHorizonBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 25) {
+              break;
+            }
+
+            message.pitrIntervalS = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RunGcRequest {
+    return {
+      ttid: isSet(object.ttid) ? TenantTimelineId.fromJSON(object.ttid) : undefined,
+      gcHorizonBytes: isSet(object.gcHorizonBytes)
+        ? BigInt(object.gcHorizonBytes)
+        : isSet(object.gc_horizon_bytes)
+        ? BigInt(object.gc_horizon_bytes)
+        : undefined,
+      pitrIntervalS: isSet(object.pitrIntervalS)
+        ? globalThis.Number(object.pitrIntervalS)
+        : isSet(object.pitr_interval_s)
+        ? globalThis.Number(object.pitr_interval_s)
+        : undefined,
+    };
+  },
+
+  toJSON(message: RunGcRequest): unknown {
+    const obj: any = {};
+    if (message.ttid !== undefined) {
+      obj.ttid = TenantTimelineId.toJSON(message.ttid);
+    }
+    if (message.gcHorizonBytes !== undefined) {
+      obj.gcHorizonBytes = message.gcHorizonBytes.toString();
+    }
+    if (message.pitrIntervalS !== undefined) {
+      obj.pitrIntervalS = floatToJson(message.pitrIntervalS);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<RunGcRequest>, I>>(base?: I): RunGcRequest {
+    return RunGcRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<RunGcRequest>, I>>(object: I): RunGcRequest {
+    const message = createBaseRunGcRequest();
+    message.ttid = (object.ttid !== undefined && object.ttid !== null)
+      ? TenantTimelineId.fromPartial(object.ttid)
+      : undefined;
+    message.gcHorizonBytes = (object.gcHorizonBytes !== undefined && object.gcHorizonBytes !== null)
+      ? BigInt(object.gcHorizonBytes)
+      : undefined;
+    message.pitrIntervalS = object.pitrIntervalS ?? undefined;
+    return message;
+  },
+};
+
+function createBaseRunGcResponse(): RunGcResponse {
+  return { cutoffLsn: 0n, layersRemoved: 0, bytesRemoved: 0n };
+}
+
+export const RunGcResponse: MessageFns<RunGcResponse> = {
+  encode(message: RunGcResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.cutoffLsn !== 0n) {
+      if (BigInt.asUintN(64, message.cutoffLsn) !== message.cutoffLsn) {
+        throw new globalThis.Error("value provided for field message.cutoffLsn of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.cutoffLsn);
+    }
+    if (message.layersRemoved !== 0) {
+      writer.uint32(16).uint32(message.layersRemoved);
+    }
+    if (message.bytesRemoved !== 0n) {
+      if (BigInt.asUintN(64, message.bytesRemoved) !== message.bytesRemoved) {
+        throw new globalThis.Error("value provided for field message.bytesRemoved of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.bytesRemoved);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RunGcResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRunGcResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.cutoffLsn = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.layersRemoved = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.bytesRemoved = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RunGcResponse {
+    return {
+      cutoffLsn: isSet(object.cutoffLsn)
+        ? BigInt(object.cutoffLsn)
+        : isSet(object.cutoff_lsn)
+        ? BigInt(object.cutoff_lsn)
+        : 0n,
+      layersRemoved: isSet(object.layersRemoved)
+        ? globalThis.Number(object.layersRemoved)
+        : isSet(object.layers_removed)
+        ? globalThis.Number(object.layers_removed)
+        : 0,
+      bytesRemoved: isSet(object.bytesRemoved)
+        ? BigInt(object.bytesRemoved)
+        : isSet(object.bytes_removed)
+        ? BigInt(object.bytes_removed)
+        : 0n,
+    };
+  },
+
+  toJSON(message: RunGcResponse): unknown {
+    const obj: any = {};
+    if (message.cutoffLsn !== 0n) {
+      obj.cutoffLsn = message.cutoffLsn.toString();
+    }
+    if (message.layersRemoved !== 0) {
+      obj.layersRemoved = Math.round(message.layersRemoved);
+    }
+    if (message.bytesRemoved !== 0n) {
+      obj.bytesRemoved = message.bytesRemoved.toString();
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<RunGcResponse>, I>>(base?: I): RunGcResponse {
+    return RunGcResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<RunGcResponse>, I>>(object: I): RunGcResponse {
+    const message = createBaseRunGcResponse();
+    message.cutoffLsn = (object.cutoffLsn !== undefined && object.cutoffLsn !== null) ? BigInt(object.cutoffLsn) : 0n;
+    message.layersRemoved = object.layersRemoved ?? 0;
+    message.bytesRemoved = (object.bytesRemoved !== undefined && object.bytesRemoved !== null)
+      ? BigInt(object.bytesRemoved)
+      : 0n;
+    return message;
+  },
+};
+
+function createBaseRunCompactionRequest(): RunCompactionRequest {
+  return { ttid: undefined, forceMerge: false, forceImages: false };
+}
+
+export const RunCompactionRequest: MessageFns<RunCompactionRequest> = {
+  encode(message: RunCompactionRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.ttid !== undefined) {
+      TenantTimelineId.encode(message.ttid, writer.uint32(10).fork()).join();
+    }
+    if (message.forceMerge !== false) {
+      writer.uint32(16).bool(message.forceMerge);
+    }
+    if (message.forceImages !== false) {
+      writer.uint32(24).bool(message.forceImages);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RunCompactionRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRunCompactionRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.ttid = TenantTimelineId.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.forceMerge = reader.bool();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.forceImages = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RunCompactionRequest {
+    return {
+      ttid: isSet(object.ttid) ? TenantTimelineId.fromJSON(object.ttid) : undefined,
+      forceMerge: isSet(object.forceMerge)
+        ? globalThis.Boolean(object.forceMerge)
+        : isSet(object.force_merge)
+        ? globalThis.Boolean(object.force_merge)
+        : false,
+      forceImages: isSet(object.forceImages)
+        ? globalThis.Boolean(object.forceImages)
+        : isSet(object.force_images)
+        ? globalThis.Boolean(object.force_images)
+        : false,
+    };
+  },
+
+  toJSON(message: RunCompactionRequest): unknown {
+    const obj: any = {};
+    if (message.ttid !== undefined) {
+      obj.ttid = TenantTimelineId.toJSON(message.ttid);
+    }
+    if (message.forceMerge !== false) {
+      obj.forceMerge = message.forceMerge;
+    }
+    if (message.forceImages !== false) {
+      obj.forceImages = message.forceImages;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<RunCompactionRequest>, I>>(base?: I): RunCompactionRequest {
+    return RunCompactionRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<RunCompactionRequest>, I>>(object: I): RunCompactionRequest {
+    const message = createBaseRunCompactionRequest();
+    message.ttid = (object.ttid !== undefined && object.ttid !== null)
+      ? TenantTimelineId.fromPartial(object.ttid)
+      : undefined;
+    message.forceMerge = object.forceMerge ?? false;
+    message.forceImages = object.forceImages ?? false;
+    return message;
+  },
+};
+
+function createBaseRunCompactionResponse(): RunCompactionResponse {
+  return { rounds: 0 };
+}
+
+export const RunCompactionResponse: MessageFns<RunCompactionResponse> = {
+  encode(message: RunCompactionResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.rounds !== 0) {
+      writer.uint32(8).uint32(message.rounds);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RunCompactionResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRunCompactionResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.rounds = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RunCompactionResponse {
+    return { rounds: isSet(object.rounds) ? globalThis.Number(object.rounds) : 0 };
+  },
+
+  toJSON(message: RunCompactionResponse): unknown {
+    const obj: any = {};
+    if (message.rounds !== 0) {
+      obj.rounds = Math.round(message.rounds);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<RunCompactionResponse>, I>>(base?: I): RunCompactionResponse {
+    return RunCompactionResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<RunCompactionResponse>, I>>(object: I): RunCompactionResponse {
+    const message = createBaseRunCompactionResponse();
+    message.rounds = object.rounds ?? 0;
+    return message;
+  },
+};
+
+function createBaseGetLsnByTimestampRequest(): GetLsnByTimestampRequest {
+  return { ttid: undefined, timestampMs: 0n };
+}
+
+export const GetLsnByTimestampRequest: MessageFns<GetLsnByTimestampRequest> = {
+  encode(message: GetLsnByTimestampRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.ttid !== undefined) {
+      TenantTimelineId.encode(message.ttid, writer.uint32(10).fork()).join();
+    }
+    if (message.timestampMs !== 0n) {
+      if (BigInt.asUintN(64, message.timestampMs) !== message.timestampMs) {
+        throw new globalThis.Error("value provided for field message.timestampMs of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.timestampMs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetLsnByTimestampRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetLsnByTimestampRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.ttid = TenantTimelineId.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.timestampMs = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GetLsnByTimestampRequest {
+    return {
+      ttid: isSet(object.ttid) ? TenantTimelineId.fromJSON(object.ttid) : undefined,
+      timestampMs: isSet(object.timestampMs)
+        ? BigInt(object.timestampMs)
+        : isSet(object.timestamp_ms)
+        ? BigInt(object.timestamp_ms)
+        : 0n,
+    };
+  },
+
+  toJSON(message: GetLsnByTimestampRequest): unknown {
+    const obj: any = {};
+    if (message.ttid !== undefined) {
+      obj.ttid = TenantTimelineId.toJSON(message.ttid);
+    }
+    if (message.timestampMs !== 0n) {
+      obj.timestampMs = message.timestampMs.toString();
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<GetLsnByTimestampRequest>, I>>(base?: I): GetLsnByTimestampRequest {
+    return GetLsnByTimestampRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<GetLsnByTimestampRequest>, I>>(object: I): GetLsnByTimestampRequest {
+    const message = createBaseGetLsnByTimestampRequest();
+    message.ttid = (object.ttid !== undefined && object.ttid !== null)
+      ? TenantTimelineId.fromPartial(object.ttid)
+      : undefined;
+    message.timestampMs = (object.timestampMs !== undefined && object.timestampMs !== null)
+      ? BigInt(object.timestampMs)
+      : 0n;
+    return message;
+  },
+};
+
+function createBaseGetLsnByTimestampResponse(): GetLsnByTimestampResponse {
+  return { kind: 0, lsn: 0n };
+}
+
+export const GetLsnByTimestampResponse: MessageFns<GetLsnByTimestampResponse> = {
+  encode(message: GetLsnByTimestampResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.kind !== 0) {
+      writer.uint32(8).int32(message.kind);
+    }
+    if (message.lsn !== 0n) {
+      if (BigInt.asUintN(64, message.lsn) !== message.lsn) {
+        throw new globalThis.Error("value provided for field message.lsn of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.lsn);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetLsnByTimestampResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetLsnByTimestampResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.kind = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.lsn = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GetLsnByTimestampResponse {
+    return {
+      kind: isSet(object.kind) ? lsnByTimestampKindFromJSON(object.kind) : 0,
+      lsn: isSet(object.lsn) ? BigInt(object.lsn) : 0n,
+    };
+  },
+
+  toJSON(message: GetLsnByTimestampResponse): unknown {
+    const obj: any = {};
+    if (message.kind !== 0) {
+      obj.kind = lsnByTimestampKindToJSON(message.kind);
+    }
+    if (message.lsn !== 0n) {
+      obj.lsn = message.lsn.toString();
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<GetLsnByTimestampResponse>, I>>(base?: I): GetLsnByTimestampResponse {
+    return GetLsnByTimestampResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<GetLsnByTimestampResponse>, I>>(object: I): GetLsnByTimestampResponse {
+    const message = createBaseGetLsnByTimestampResponse();
+    message.kind = object.kind ?? 0;
+    message.lsn = (object.lsn !== undefined && object.lsn !== null) ? BigInt(object.lsn) : 0n;
+    return message;
+  },
+};
+
+function createBaseGetTimestampOfLsnRequest(): GetTimestampOfLsnRequest {
+  return { ttid: undefined, lsn: 0n };
+}
+
+export const GetTimestampOfLsnRequest: MessageFns<GetTimestampOfLsnRequest> = {
+  encode(message: GetTimestampOfLsnRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.ttid !== undefined) {
+      TenantTimelineId.encode(message.ttid, writer.uint32(10).fork()).join();
+    }
+    if (message.lsn !== 0n) {
+      if (BigInt.asUintN(64, message.lsn) !== message.lsn) {
+        throw new globalThis.Error("value provided for field message.lsn of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.lsn);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetTimestampOfLsnRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetTimestampOfLsnRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.ttid = TenantTimelineId.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.lsn = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GetTimestampOfLsnRequest {
+    return {
+      ttid: isSet(object.ttid) ? TenantTimelineId.fromJSON(object.ttid) : undefined,
+      lsn: isSet(object.lsn) ? BigInt(object.lsn) : 0n,
+    };
+  },
+
+  toJSON(message: GetTimestampOfLsnRequest): unknown {
+    const obj: any = {};
+    if (message.ttid !== undefined) {
+      obj.ttid = TenantTimelineId.toJSON(message.ttid);
+    }
+    if (message.lsn !== 0n) {
+      obj.lsn = message.lsn.toString();
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<GetTimestampOfLsnRequest>, I>>(base?: I): GetTimestampOfLsnRequest {
+    return GetTimestampOfLsnRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<GetTimestampOfLsnRequest>, I>>(object: I): GetTimestampOfLsnRequest {
+    const message = createBaseGetTimestampOfLsnRequest();
+    message.ttid = (object.ttid !== undefined && object.ttid !== null)
+      ? TenantTimelineId.fromPartial(object.ttid)
+      : undefined;
+    message.lsn = (object.lsn !== undefined && object.lsn !== null) ? BigInt(object.lsn) : 0n;
+    return message;
+  },
+};
+
+function createBaseGetTimestampOfLsnResponse(): GetTimestampOfLsnResponse {
+  return { timestampMs: 0n };
+}
+
+export const GetTimestampOfLsnResponse: MessageFns<GetTimestampOfLsnResponse> = {
+  encode(message: GetTimestampOfLsnResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.timestampMs !== 0n) {
+      if (BigInt.asUintN(64, message.timestampMs) !== message.timestampMs) {
+        throw new globalThis.Error("value provided for field message.timestampMs of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.timestampMs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetTimestampOfLsnResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetTimestampOfLsnResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.timestampMs = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GetTimestampOfLsnResponse {
+    return {
+      timestampMs: isSet(object.timestampMs)
+        ? BigInt(object.timestampMs)
+        : isSet(object.timestamp_ms)
+        ? BigInt(object.timestamp_ms)
+        : 0n,
+    };
+  },
+
+  toJSON(message: GetTimestampOfLsnResponse): unknown {
+    const obj: any = {};
+    if (message.timestampMs !== 0n) {
+      obj.timestampMs = message.timestampMs.toString();
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<GetTimestampOfLsnResponse>, I>>(base?: I): GetTimestampOfLsnResponse {
+    return GetTimestampOfLsnResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<GetTimestampOfLsnResponse>, I>>(object: I): GetTimestampOfLsnResponse {
+    const message = createBaseGetTimestampOfLsnResponse();
+    message.timestampMs = (object.timestampMs !== undefined && object.timestampMs !== null)
+      ? BigInt(object.timestampMs)
+      : 0n;
+    return message;
+  },
+};
+
+function createBaseLeaseLsnRequest(): LeaseLsnRequest {
+  return { ttid: undefined, lsn: 0n };
+}
+
+export const LeaseLsnRequest: MessageFns<LeaseLsnRequest> = {
+  encode(message: LeaseLsnRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.ttid !== undefined) {
+      TenantTimelineId.encode(message.ttid, writer.uint32(10).fork()).join();
+    }
+    if (message.lsn !== 0n) {
+      if (BigInt.asUintN(64, message.lsn) !== message.lsn) {
+        throw new globalThis.Error("value provided for field message.lsn of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.lsn);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LeaseLsnRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLeaseLsnRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.ttid = TenantTimelineId.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.lsn = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): LeaseLsnRequest {
+    return {
+      ttid: isSet(object.ttid) ? TenantTimelineId.fromJSON(object.ttid) : undefined,
+      lsn: isSet(object.lsn) ? BigInt(object.lsn) : 0n,
+    };
+  },
+
+  toJSON(message: LeaseLsnRequest): unknown {
+    const obj: any = {};
+    if (message.ttid !== undefined) {
+      obj.ttid = TenantTimelineId.toJSON(message.ttid);
+    }
+    if (message.lsn !== 0n) {
+      obj.lsn = message.lsn.toString();
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<LeaseLsnRequest>, I>>(base?: I): LeaseLsnRequest {
+    return LeaseLsnRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<LeaseLsnRequest>, I>>(object: I): LeaseLsnRequest {
+    const message = createBaseLeaseLsnRequest();
+    message.ttid = (object.ttid !== undefined && object.ttid !== null)
+      ? TenantTimelineId.fromPartial(object.ttid)
+      : undefined;
+    message.lsn = (object.lsn !== undefined && object.lsn !== null) ? BigInt(object.lsn) : 0n;
+    return message;
+  },
+};
+
+function createBaseLeaseLsnResponse(): LeaseLsnResponse {
+  return { validUntilMs: 0n };
+}
+
+export const LeaseLsnResponse: MessageFns<LeaseLsnResponse> = {
+  encode(message: LeaseLsnResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.validUntilMs !== 0n) {
+      if (BigInt.asUintN(64, message.validUntilMs) !== message.validUntilMs) {
+        throw new globalThis.Error("value provided for field message.validUntilMs of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.validUntilMs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LeaseLsnResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLeaseLsnResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.validUntilMs = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): LeaseLsnResponse {
+    return {
+      validUntilMs: isSet(object.validUntilMs)
+        ? BigInt(object.validUntilMs)
+        : isSet(object.valid_until_ms)
+        ? BigInt(object.valid_until_ms)
+        : 0n,
+    };
+  },
+
+  toJSON(message: LeaseLsnResponse): unknown {
+    const obj: any = {};
+    if (message.validUntilMs !== 0n) {
+      obj.validUntilMs = message.validUntilMs.toString();
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<LeaseLsnResponse>, I>>(base?: I): LeaseLsnResponse {
+    return LeaseLsnResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<LeaseLsnResponse>, I>>(object: I): LeaseLsnResponse {
+    const message = createBaseLeaseLsnResponse();
+    message.validUntilMs = (object.validUntilMs !== undefined && object.validUntilMs !== null)
+      ? BigInt(object.validUntilMs)
+      : 0n;
+    return message;
+  },
+};
+
+function createBaseTenantConfig(): TenantConfig {
+  return {
+    gcHorizonBytes: undefined,
+    pitrIntervalS: undefined,
+    imageCreationThreshold: undefined,
+    compactionThreshold: undefined,
+    checkpointDistanceBytes: undefined,
+    checkpointTimeoutMs: undefined,
+    lsnLeaseLengthS: undefined,
+  };
+}
+
+export const TenantConfig: MessageFns<TenantConfig> = {
+  encode(message: TenantConfig, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.gcHorizonBytes !== undefined) {
+      if (BigInt.asUintN(64, message.gcHorizonBytes) !== message.gcHorizonBytes) {
+        throw new globalThis.Error("value provided for field message.gcHorizonBytes of type uint64 too large");
+      }
+      writer.uint32(8).uint64(message.gcHorizonBytes);
+    }
+    if (message.pitrIntervalS !== undefined) {
+      writer.uint32(17).double(message.pitrIntervalS);
+    }
+    if (message.imageCreationThreshold !== undefined) {
+      writer.uint32(24).uint32(message.imageCreationThreshold);
+    }
+    if (message.compactionThreshold !== undefined) {
+      writer.uint32(32).uint32(message.compactionThreshold);
+    }
+    if (message.checkpointDistanceBytes !== undefined) {
+      if (BigInt.asUintN(64, message.checkpointDistanceBytes) !== message.checkpointDistanceBytes) {
+        throw new globalThis.Error("value provided for field message.checkpointDistanceBytes of type uint64 too large");
+      }
+      writer.uint32(40).uint64(message.checkpointDistanceBytes);
+    }
+    if (message.checkpointTimeoutMs !== undefined) {
+      writer.uint32(48).uint32(message.checkpointTimeoutMs);
+    }
+    if (message.lsnLeaseLengthS !== undefined) {
+      writer.uint32(57).double(message.lsnLeaseLengthS);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TenantConfig {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTenantConfig();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.gcHorizonBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.pitrIntervalS = reader.double();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.imageCreationThreshold = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.compactionThreshold = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.checkpointDistanceBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.checkpointTimeoutMs = reader.uint32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 57) {
+              break;
+            }
+
+            message.lsnLeaseLengthS = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): TenantConfig {
+    return {
+      gcHorizonBytes: isSet(object.gcHorizonBytes)
+        ? BigInt(object.gcHorizonBytes)
+        : isSet(object.gc_horizon_bytes)
+        ? BigInt(object.gc_horizon_bytes)
+        : undefined,
+      pitrIntervalS: isSet(object.pitrIntervalS)
+        ? globalThis.Number(object.pitrIntervalS)
+        : isSet(object.pitr_interval_s)
+        ? globalThis.Number(object.pitr_interval_s)
+        : undefined,
+      imageCreationThreshold: isSet(object.imageCreationThreshold)
+        ? globalThis.Number(object.imageCreationThreshold)
+        : isSet(object.image_creation_threshold)
+        ? globalThis.Number(object.image_creation_threshold)
+        : undefined,
+      compactionThreshold: isSet(object.compactionThreshold)
+        ? globalThis.Number(object.compactionThreshold)
+        : isSet(object.compaction_threshold)
+        ? globalThis.Number(object.compaction_threshold)
+        : undefined,
+      checkpointDistanceBytes: isSet(object.checkpointDistanceBytes)
+        ? BigInt(object.checkpointDistanceBytes)
+        : isSet(object.checkpoint_distance_bytes)
+        ? BigInt(object.checkpoint_distance_bytes)
+        : undefined,
+      checkpointTimeoutMs: isSet(object.checkpointTimeoutMs)
+        ? globalThis.Number(object.checkpointTimeoutMs)
+        : isSet(object.checkpoint_timeout_ms)
+        ? globalThis.Number(object.checkpoint_timeout_ms)
+        : undefined,
+      lsnLeaseLengthS: isSet(object.lsnLeaseLengthS)
+        ? globalThis.Number(object.lsnLeaseLengthS)
+        : isSet(object.lsn_lease_length_s)
+        ? globalThis.Number(object.lsn_lease_length_s)
+        : undefined,
+    };
+  },
+
+  toJSON(message: TenantConfig): unknown {
+    const obj: any = {};
+    if (message.gcHorizonBytes !== undefined) {
+      obj.gcHorizonBytes = message.gcHorizonBytes.toString();
+    }
+    if (message.pitrIntervalS !== undefined) {
+      obj.pitrIntervalS = floatToJson(message.pitrIntervalS);
+    }
+    if (message.imageCreationThreshold !== undefined) {
+      obj.imageCreationThreshold = Math.round(message.imageCreationThreshold);
+    }
+    if (message.compactionThreshold !== undefined) {
+      obj.compactionThreshold = Math.round(message.compactionThreshold);
+    }
+    if (message.checkpointDistanceBytes !== undefined) {
+      obj.checkpointDistanceBytes = message.checkpointDistanceBytes.toString();
+    }
+    if (message.checkpointTimeoutMs !== undefined) {
+      obj.checkpointTimeoutMs = Math.round(message.checkpointTimeoutMs);
+    }
+    if (message.lsnLeaseLengthS !== undefined) {
+      obj.lsnLeaseLengthS = floatToJson(message.lsnLeaseLengthS);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<TenantConfig>, I>>(base?: I): TenantConfig {
+    return TenantConfig.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<TenantConfig>, I>>(object: I): TenantConfig {
+    const message = createBaseTenantConfig();
+    message.gcHorizonBytes = (object.gcHorizonBytes !== undefined && object.gcHorizonBytes !== null)
+      ? BigInt(object.gcHorizonBytes)
+      : undefined;
+    message.pitrIntervalS = object.pitrIntervalS ?? undefined;
+    message.imageCreationThreshold = object.imageCreationThreshold ?? undefined;
+    message.compactionThreshold = object.compactionThreshold ?? undefined;
+    message.checkpointDistanceBytes =
+      (object.checkpointDistanceBytes !== undefined && object.checkpointDistanceBytes !== null)
+        ? BigInt(object.checkpointDistanceBytes)
+        : undefined;
+    message.checkpointTimeoutMs = object.checkpointTimeoutMs ?? undefined;
+    message.lsnLeaseLengthS = object.lsnLeaseLengthS ?? undefined;
+    return message;
+  },
+};
+
+function createBaseGetTenantConfigRequest(): GetTenantConfigRequest {
+  return { tenantId: "" };
+}
+
+export const GetTenantConfigRequest: MessageFns<GetTenantConfigRequest> = {
+  encode(message: GetTenantConfigRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.tenantId !== "") {
+      writer.uint32(10).string(message.tenantId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetTenantConfigRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetTenantConfigRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.tenantId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GetTenantConfigRequest {
+    return {
+      tenantId: isSet(object.tenantId)
+        ? globalThis.String(object.tenantId)
+        : isSet(object.tenant_id)
+        ? globalThis.String(object.tenant_id)
+        : "",
+    };
+  },
+
+  toJSON(message: GetTenantConfigRequest): unknown {
+    const obj: any = {};
+    if (message.tenantId !== "") {
+      obj.tenantId = message.tenantId;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<GetTenantConfigRequest>, I>>(base?: I): GetTenantConfigRequest {
+    return GetTenantConfigRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<GetTenantConfigRequest>, I>>(object: I): GetTenantConfigRequest {
+    const message = createBaseGetTenantConfigRequest();
+    message.tenantId = object.tenantId ?? "";
+    return message;
+  },
+};
+
+function createBaseGetTenantConfigResponse(): GetTenantConfigResponse {
+  return { overrides: undefined, effective: undefined };
+}
+
+export const GetTenantConfigResponse: MessageFns<GetTenantConfigResponse> = {
+  encode(message: GetTenantConfigResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.overrides !== undefined) {
+      TenantConfig.encode(message.overrides, writer.uint32(10).fork()).join();
+    }
+    if (message.effective !== undefined) {
+      TenantConfig.encode(message.effective, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetTenantConfigResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetTenantConfigResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.overrides = TenantConfig.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.effective = TenantConfig.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GetTenantConfigResponse {
+    return {
+      overrides: isSet(object.overrides) ? TenantConfig.fromJSON(object.overrides) : undefined,
+      effective: isSet(object.effective) ? TenantConfig.fromJSON(object.effective) : undefined,
+    };
+  },
+
+  toJSON(message: GetTenantConfigResponse): unknown {
+    const obj: any = {};
+    if (message.overrides !== undefined) {
+      obj.overrides = TenantConfig.toJSON(message.overrides);
+    }
+    if (message.effective !== undefined) {
+      obj.effective = TenantConfig.toJSON(message.effective);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<GetTenantConfigResponse>, I>>(base?: I): GetTenantConfigResponse {
+    return GetTenantConfigResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<GetTenantConfigResponse>, I>>(object: I): GetTenantConfigResponse {
+    const message = createBaseGetTenantConfigResponse();
+    message.overrides = (object.overrides !== undefined && object.overrides !== null)
+      ? TenantConfig.fromPartial(object.overrides)
+      : undefined;
+    message.effective = (object.effective !== undefined && object.effective !== null)
+      ? TenantConfig.fromPartial(object.effective)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseSetTenantConfigRequest(): SetTenantConfigRequest {
+  return { tenantId: "", config: undefined };
+}
+
+export const SetTenantConfigRequest: MessageFns<SetTenantConfigRequest> = {
+  encode(message: SetTenantConfigRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.tenantId !== "") {
+      writer.uint32(10).string(message.tenantId);
+    }
+    if (message.config !== undefined) {
+      TenantConfig.encode(message.config, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SetTenantConfigRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSetTenantConfigRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.tenantId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.config = TenantConfig.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SetTenantConfigRequest {
+    return {
+      tenantId: isSet(object.tenantId)
+        ? globalThis.String(object.tenantId)
+        : isSet(object.tenant_id)
+        ? globalThis.String(object.tenant_id)
+        : "",
+      config: isSet(object.config) ? TenantConfig.fromJSON(object.config) : undefined,
+    };
+  },
+
+  toJSON(message: SetTenantConfigRequest): unknown {
+    const obj: any = {};
+    if (message.tenantId !== "") {
+      obj.tenantId = message.tenantId;
+    }
+    if (message.config !== undefined) {
+      obj.config = TenantConfig.toJSON(message.config);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<SetTenantConfigRequest>, I>>(base?: I): SetTenantConfigRequest {
+    return SetTenantConfigRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<SetTenantConfigRequest>, I>>(object: I): SetTenantConfigRequest {
+    const message = createBaseSetTenantConfigRequest();
+    message.tenantId = object.tenantId ?? "";
+    message.config = (object.config !== undefined && object.config !== null)
+      ? TenantConfig.fromPartial(object.config)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseSetTenantConfigResponse(): SetTenantConfigResponse {
+  return { effective: undefined };
+}
+
+export const SetTenantConfigResponse: MessageFns<SetTenantConfigResponse> = {
+  encode(message: SetTenantConfigResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.effective !== undefined) {
+      TenantConfig.encode(message.effective, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SetTenantConfigResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSetTenantConfigResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.effective = TenantConfig.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SetTenantConfigResponse {
+    return { effective: isSet(object.effective) ? TenantConfig.fromJSON(object.effective) : undefined };
+  },
+
+  toJSON(message: SetTenantConfigResponse): unknown {
+    const obj: any = {};
+    if (message.effective !== undefined) {
+      obj.effective = TenantConfig.toJSON(message.effective);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<SetTenantConfigResponse>, I>>(base?: I): SetTenantConfigResponse {
+    return SetTenantConfigResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<SetTenantConfigResponse>, I>>(object: I): SetTenantConfigResponse {
+    const message = createBaseSetTenantConfigResponse();
+    message.effective = (object.effective !== undefined && object.effective !== null)
+      ? TenantConfig.fromPartial(object.effective)
+      : undefined;
+    return message;
+  },
+};
+
 /** Manages tenants and timelines of one page server. */
 export type ManagementServiceService = typeof ManagementServiceService;
 export const ManagementServiceService = {
@@ -2687,6 +4371,91 @@ export const ManagementServiceService = {
     responseSerialize: (value: CheckpointResponse): Buffer => Buffer.from(CheckpointResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): CheckpointResponse => CheckpointResponse.decode(value),
   },
+  /** Gives up history that the tenant's settings do not keep, and removes the layers that only it needed. */
+  runGc: {
+    path: "/neon.pageserver.v1.ManagementService/RunGc" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: RunGcRequest): Buffer => Buffer.from(RunGcRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): RunGcRequest => RunGcRequest.decode(value),
+    responseSerialize: (value: RunGcResponse): Buffer => Buffer.from(RunGcResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): RunGcResponse => RunGcResponse.decode(value),
+  },
+  /** Merges delta layers and makes image layers, until nothing of that is due. */
+  runCompaction: {
+    path: "/neon.pageserver.v1.ManagementService/RunCompaction" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: RunCompactionRequest): Buffer => Buffer.from(RunCompactionRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): RunCompactionRequest => RunCompactionRequest.decode(value),
+    responseSerialize: (value: RunCompactionResponse): Buffer =>
+      Buffer.from(RunCompactionResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): RunCompactionResponse => RunCompactionResponse.decode(value),
+  },
+  /**
+   * The LSN that a timeline had at a time. At most a second too low for the last ten minutes of commits, a minute for the day
+   * before, ten minutes for what is older; never with a later commit in it.
+   */
+  getLsnByTimestamp: {
+    path: "/neon.pageserver.v1.ManagementService/GetLsnByTimestamp" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetLsnByTimestampRequest): Buffer =>
+      Buffer.from(GetLsnByTimestampRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetLsnByTimestampRequest => GetLsnByTimestampRequest.decode(value),
+    responseSerialize: (value: GetLsnByTimestampResponse): Buffer =>
+      Buffer.from(GetLsnByTimestampResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): GetLsnByTimestampResponse => GetLsnByTimestampResponse.decode(value),
+  },
+  /** The time of the last commit at or below an LSN, as exact as GetLsnByTimestamp. NOT_FOUND when there is none. */
+  getTimestampOfLsn: {
+    path: "/neon.pageserver.v1.ManagementService/GetTimestampOfLsn" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetTimestampOfLsnRequest): Buffer =>
+      Buffer.from(GetTimestampOfLsnRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetTimestampOfLsnRequest => GetTimestampOfLsnRequest.decode(value),
+    responseSerialize: (value: GetTimestampOfLsnResponse): Buffer =>
+      Buffer.from(GetTimestampOfLsnResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): GetTimestampOfLsnResponse => GetTimestampOfLsnResponse.decode(value),
+  },
+  /**
+   * Keeps an LSN readable until the lease ends; again: for longer. INVALID_ARGUMENT when it is not any more. Leases do not outlive a
+   * restart of the page server.
+   */
+  leaseLsn: {
+    path: "/neon.pageserver.v1.ManagementService/LeaseLsn" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: LeaseLsnRequest): Buffer => Buffer.from(LeaseLsnRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): LeaseLsnRequest => LeaseLsnRequest.decode(value),
+    responseSerialize: (value: LeaseLsnResponse): Buffer => Buffer.from(LeaseLsnResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): LeaseLsnResponse => LeaseLsnResponse.decode(value),
+  },
+  /** The settings of a tenant. */
+  getTenantConfig: {
+    path: "/neon.pageserver.v1.ManagementService/GetTenantConfig" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetTenantConfigRequest): Buffer =>
+      Buffer.from(GetTenantConfigRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetTenantConfigRequest => GetTenantConfigRequest.decode(value),
+    responseSerialize: (value: GetTenantConfigResponse): Buffer =>
+      Buffer.from(GetTenantConfigResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): GetTenantConfigResponse => GetTenantConfigResponse.decode(value),
+  },
+  /** Replaces the settings of a tenant. Durable and in force when it returns. */
+  setTenantConfig: {
+    path: "/neon.pageserver.v1.ManagementService/SetTenantConfig" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: SetTenantConfigRequest): Buffer =>
+      Buffer.from(SetTenantConfigRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): SetTenantConfigRequest => SetTenantConfigRequest.decode(value),
+    responseSerialize: (value: SetTenantConfigResponse): Buffer =>
+      Buffer.from(SetTenantConfigResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): SetTenantConfigResponse => SetTenantConfigResponse.decode(value),
+  },
 } as const;
 
 export interface ManagementServiceServer extends UntypedServiceImplementation {
@@ -2713,6 +4482,26 @@ export interface ManagementServiceServer extends UntypedServiceImplementation {
   deleteTimeline: handleUnaryCall<DeleteTimelineRequest, DeleteTimelineResponse>;
   /** Freezes and flushes the in-memory layer and waits until index and layers are in the object store. */
   checkpoint: handleUnaryCall<CheckpointRequest, CheckpointResponse>;
+  /** Gives up history that the tenant's settings do not keep, and removes the layers that only it needed. */
+  runGc: handleUnaryCall<RunGcRequest, RunGcResponse>;
+  /** Merges delta layers and makes image layers, until nothing of that is due. */
+  runCompaction: handleUnaryCall<RunCompactionRequest, RunCompactionResponse>;
+  /**
+   * The LSN that a timeline had at a time. At most a second too low for the last ten minutes of commits, a minute for the day
+   * before, ten minutes for what is older; never with a later commit in it.
+   */
+  getLsnByTimestamp: handleUnaryCall<GetLsnByTimestampRequest, GetLsnByTimestampResponse>;
+  /** The time of the last commit at or below an LSN, as exact as GetLsnByTimestamp. NOT_FOUND when there is none. */
+  getTimestampOfLsn: handleUnaryCall<GetTimestampOfLsnRequest, GetTimestampOfLsnResponse>;
+  /**
+   * Keeps an LSN readable until the lease ends; again: for longer. INVALID_ARGUMENT when it is not any more. Leases do not outlive a
+   * restart of the page server.
+   */
+  leaseLsn: handleUnaryCall<LeaseLsnRequest, LeaseLsnResponse>;
+  /** The settings of a tenant. */
+  getTenantConfig: handleUnaryCall<GetTenantConfigRequest, GetTenantConfigResponse>;
+  /** Replaces the settings of a tenant. Durable and in force when it returns. */
+  setTenantConfig: handleUnaryCall<SetTenantConfigRequest, SetTenantConfigResponse>;
 }
 
 export interface ManagementServiceClient extends Client {
@@ -2879,6 +4668,124 @@ export interface ManagementServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: CheckpointResponse) => void,
   ): ClientUnaryCall;
+  /** Gives up history that the tenant's settings do not keep, and removes the layers that only it needed. */
+  runGc(
+    request: RunGcRequest,
+    callback: (error: ServiceError | null, response: RunGcResponse) => void,
+  ): ClientUnaryCall;
+  runGc(
+    request: RunGcRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: RunGcResponse) => void,
+  ): ClientUnaryCall;
+  runGc(
+    request: RunGcRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: RunGcResponse) => void,
+  ): ClientUnaryCall;
+  /** Merges delta layers and makes image layers, until nothing of that is due. */
+  runCompaction(
+    request: RunCompactionRequest,
+    callback: (error: ServiceError | null, response: RunCompactionResponse) => void,
+  ): ClientUnaryCall;
+  runCompaction(
+    request: RunCompactionRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: RunCompactionResponse) => void,
+  ): ClientUnaryCall;
+  runCompaction(
+    request: RunCompactionRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: RunCompactionResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * The LSN that a timeline had at a time. At most a second too low for the last ten minutes of commits, a minute for the day
+   * before, ten minutes for what is older; never with a later commit in it.
+   */
+  getLsnByTimestamp(
+    request: GetLsnByTimestampRequest,
+    callback: (error: ServiceError | null, response: GetLsnByTimestampResponse) => void,
+  ): ClientUnaryCall;
+  getLsnByTimestamp(
+    request: GetLsnByTimestampRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: GetLsnByTimestampResponse) => void,
+  ): ClientUnaryCall;
+  getLsnByTimestamp(
+    request: GetLsnByTimestampRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: GetLsnByTimestampResponse) => void,
+  ): ClientUnaryCall;
+  /** The time of the last commit at or below an LSN, as exact as GetLsnByTimestamp. NOT_FOUND when there is none. */
+  getTimestampOfLsn(
+    request: GetTimestampOfLsnRequest,
+    callback: (error: ServiceError | null, response: GetTimestampOfLsnResponse) => void,
+  ): ClientUnaryCall;
+  getTimestampOfLsn(
+    request: GetTimestampOfLsnRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: GetTimestampOfLsnResponse) => void,
+  ): ClientUnaryCall;
+  getTimestampOfLsn(
+    request: GetTimestampOfLsnRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: GetTimestampOfLsnResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Keeps an LSN readable until the lease ends; again: for longer. INVALID_ARGUMENT when it is not any more. Leases do not outlive a
+   * restart of the page server.
+   */
+  leaseLsn(
+    request: LeaseLsnRequest,
+    callback: (error: ServiceError | null, response: LeaseLsnResponse) => void,
+  ): ClientUnaryCall;
+  leaseLsn(
+    request: LeaseLsnRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: LeaseLsnResponse) => void,
+  ): ClientUnaryCall;
+  leaseLsn(
+    request: LeaseLsnRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: LeaseLsnResponse) => void,
+  ): ClientUnaryCall;
+  /** The settings of a tenant. */
+  getTenantConfig(
+    request: GetTenantConfigRequest,
+    callback: (error: ServiceError | null, response: GetTenantConfigResponse) => void,
+  ): ClientUnaryCall;
+  getTenantConfig(
+    request: GetTenantConfigRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: GetTenantConfigResponse) => void,
+  ): ClientUnaryCall;
+  getTenantConfig(
+    request: GetTenantConfigRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: GetTenantConfigResponse) => void,
+  ): ClientUnaryCall;
+  /** Replaces the settings of a tenant. Durable and in force when it returns. */
+  setTenantConfig(
+    request: SetTenantConfigRequest,
+    callback: (error: ServiceError | null, response: SetTenantConfigResponse) => void,
+  ): ClientUnaryCall;
+  setTenantConfig(
+    request: SetTenantConfigRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: SetTenantConfigResponse) => void,
+  ): ClientUnaryCall;
+  setTenantConfig(
+    request: SetTenantConfigRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: SetTenantConfigResponse) => void,
+  ): ClientUnaryCall;
 }
 
 export const ManagementServiceClient = makeGenericClientConstructor(
@@ -2889,6 +4796,10 @@ export const ManagementServiceClient = makeGenericClientConstructor(
   service: typeof ManagementServiceService;
   serviceName: string;
 };
+
+function floatToJson(value: number | null | undefined): number | string | null | undefined {
+  return typeof value === "number" && !globalThis.Number.isFinite(value) ? globalThis.String(value) : value;
+}
 
 type Builtin = Date | Function | Uint8Array | string | number | boolean | bigint | undefined;
 
