@@ -16,7 +16,17 @@ export interface ScriptOptions {
 
 /** The whole output. An error in the script is part of it; only psql itself failing to start or to end rejects. */
 export function runScript(side: Side, sql: string, options: ScriptOptions): Promise<string> {
-  const args = ['-X', '-a', '-q', '-v', `dir=${options.dir}`, '-d', DATABASE];
+  const args = [
+    '-X',
+    '-a',
+    '-q',
+    '-v',
+    `dir=${options.dir}`,
+    '-v',
+    `is_plain=${Number(side.name === 'plain')}`,
+    '-d',
+    DATABASE,
+  ];
   // The shell joins both streams in one pipe: psql flushes one before it writes to the other, so the order is kept.
   const child = spawn('sh', ['-c', 'exec "$0" "$@" 2>&1', join(PG_BIN, 'psql'), ...args], {
     stdio: ['pipe', 'pipe', 'inherit'],

@@ -78,7 +78,7 @@ class Session {
       this.news.push(line, ...this.notifications.splice(0));
       this.running = false;
     };
-    this.client.query<string[], []>({ text: sql, rowMode: 'array' }).then(
+    this.client.query<(string | null)[]>({ text: sql, rowMode: 'array' }).then(
       (result) => done(formatResult(result)),
       (error: unknown) => done(formatError(error)),
     );
@@ -93,11 +93,10 @@ class Session {
   }
 }
 
-function formatResult(result: pg.QueryArrayResult): string {
-  const rows = result.rows.map(
-    (row) => `  ${row.map((field: unknown) => (field === null ? '∅' : String(field))).join(' | ')}`,
-  );
-  return [`${result.command} ${result.rowCount ?? ''}`.trim(), ...rows].join('\n');
+function formatResult(result: pg.QueryArrayResult<(string | null)[]>): string {
+  const rows = result.rows.map((row) => `  ${row.map((field) => field ?? '∅').join(' | ')}`);
+  return [`${result.command} ${result.rowCount ?? ''}`.trim(), ...rows].join('
+');
 }
 
 /** Details name processes and transactions by numbers that differ from run to run. */

@@ -71,15 +71,14 @@ class Suite {
     const names = (await readdir(SCRIPTS)).sort();
     const chosen = names.filter((name) => name === FIRST || (this.options.only?.test(name) ?? true));
     for (const name of chosen.filter((script) => !script.endsWith('.after.sql'))) await this.script(name, dir);
-    const before = await this.contents('contents');
+    const before = await this.contents('contents', (dump) => dump);
     await this.pair.restart('fast');
-    const after = await this.contents('contents after a restart');
-    await this.compare('contents before and after a restart', async () =>
-      [before, after].map(withoutSequencePositions),
-    );
+    // How far sequences skip depends on each server's checkpoints; that they never go back is the business of sequences.after.sql.
+    const after = await this.contents('contents after a restart', withoutSequencePositions);
+    await this.compare('contents before and after a restart', async () => [withoutSequencePositions(before), after]);
     for (const name of chosen.filter((script) => script.endsWith('.after.sql'))) await this.script(name, dir);
     await this.pair.restart('immediate');
-    await this.contents('contents after SIGKILL');
+    await this.contents('contents after SIGKILL', withoutSequencePositions);
     await this.amcheck();
   }
 
@@ -96,10 +95,10 @@ class Suite {
   }
 
   /** Compares the contents of both; gives the compute's. */
-  private async contents(name: string): Promise<string> {
+  private async contents(name: string, normalise: (dump: string) => string): Promise<string> {
     let compute = '';
     await this.compare(name, async () => {
-      const dumps = await this.onBoth(dumpAll);
+      const dumps = (await this.onBoth(dumpAll)).map(normalise);
       compute = dumps[1] ?? '';
       return dumps;
     });

@@ -1,0 +1,11 @@
+select count(*), sum(a), md5(string_agg(a || f, ',' order by a)) from ha;
+select count(*), sum(a) from cu;
+select count(*), sum(a) from sv;
+select count(*), sum(a), sum(n) from bt;
+select step, count(*) from loop_t group by step order by step;
+select n, count(*), sum(id) from combo group by n order by n;
+set enable_seqscan = off;
+select count(*), sum(id) from own_index where a @> array[7];
+select count(*), sum(id) from own_index where id between 100 and 200;
+select id from own_index where v = md5('500');
+select count(*), max(length(col_description(attrelid, attnum))) from pg_attribute where attrelid = 'many_columns'::regclass and attnum > 0;

@@ -1,0 +1,122 @@
+-- Pages written by the running transaction leave the tiny buffer cache and come back: command ids must survive that.
+create table ha (a int, f text);
+begin;
+insert into ha select i, repeat('x', 200) from generate_series(1, 12000) i;
+update ha set a = a + 1;
+update ha set a = a + 1;
+select count(*), sum(a) from ha;
+delete from ha where a % 2 = 0;
+select count(*), sum(a) from ha;
+commit;
+select count(*), sum(a) from ha;
+create table cu (a int, f text);
+begin;
+insert into cu select i, repeat('y', 300) from generate_series(1, 1000) i;
+declare c cursor for select * from cu;
+insert into cu select -i, repeat('z', 300) from generate_series(1, 10000) i;
+move all in c;
+commit;
+create table sv (a int, f text);
+begin;
+insert into sv select i, repeat('y', 300) from generate_series(1, 3000) i;
+declare c cursor for select a from sv;
+declare d scroll cursor for select a from sv order by a;
+fetch 2 from d;
+delete from sv where a <= 2500;
+update sv set a = -a;
+insert into sv select -i, repeat('z', 300) from generate_series(1, 10000) i;
+move all in c;
+fetch absolute 3000 from d;
+commit;
+select count(*), sum(a) from sv;
+create table bt (a int primary key, n int default 0, f text default repeat('q', 200));
+begin;
+insert into bt (a) select i from generate_series(1, 6000) i;
+insert into bt (a) select a + 6000 from bt;
+insert into bt (a) select i from generate_series(1, 12000, 3) i on conflict (a) do update set n = bt.n + 1;
+update bt set a = a + 100000 where a % 2 = 0;
+insert into bt (a) select a - 100000 from bt where a > 100000 and a % 10 = 0;
+select count(*), sum(a), sum(n) from bt;
+commit;
+select count(*), sum(a), sum(n) from bt;
+-- many commands one after the other, each sees what those before did and no more
+create table loop_t (id int primary key, step int, f text);
+insert into loop_t select i, 0, repeat('l', 300) from generate_series(1, 2000) i;
+do $$
+declare seen int;
+begin
+  for s in 1..6 loop
+    update loop_t set step = s where id % 6 + 1 = s or step = s - 1;
+    get diagnostics seen = row_count;
+    raise notice 'step % changed %', s, seen;
+    perform count(*) from bt;
+  end loop;
+end $$;
+select step, count(*) from loop_t group by step order by step;
+-- triggers that read the table that is changed
+create function count_self() returns trigger language plpgsql as $$
+declare n int; begin select count(*) into n from loop_t where step = -1; if new.id % 400 = 0 then raise notice 'row % sees %', new.id, n; end if; return new; end $$;
+create trigger before_each before update on loop_t for each row execute function count_self();
+update loop_t set step = -1;
+drop trigger before_each on loop_t;
+create trigger after_each after update on loop_t for each row execute function count_self();
+update loop_t set step = -2 where id <= 800;
+-- subtransactions in between: combo command ids
+create table combo (id int, n int, f text);
+begin;
+insert into combo select i, 0, repeat('c', 250) from generate_series(1, 3000) i;
+savepoint a;
+update combo set n = 1 where id <= 1500;
+savepoint b;
+delete from combo where id % 2 = 0;
+perform_not_a_command;
+rollback to b;
+select n, count(*) from combo group by n order by n;
+declare x cursor for select * from combo;
+update combo set n = n + 10;
+select count(*) from bt, generate_series(1, 2);
+move all in x;
+rollback to a;
+select n, count(*) from combo group by n order by n;
+delete from combo where id > 2000;
+select count(*) from bt;
+insert into combo select id + 5000, n, f from combo;
+select count(*), sum(id) from combo;
+commit;
+select count(*), sum(id) from combo;
+-- a held cursor, a function's snapshot, and a query that outlives the rows
+create function slow_count() returns bigint language plpgsql stable as $$ declare n bigint; begin perform count(*) from bt; select count(*) into n from combo; return n; end $$;
+create function fast_count() returns bigint language plpgsql volatile as $$ declare n bigint; begin perform count(*) from bt; select count(*) into n from combo; return n; end $$;
+begin;
+insert into combo select 9000 + i, slow_count(), 'from function' from generate_series(1, 5) i;
+insert into combo select 9100 + i, fast_count(), 'from function' from generate_series(1, 5) i;
+select id, n from combo where f = 'from function' order by id;
+commit;
+-- index builds over rows of the own transaction, then use of them
+begin;
+create table own_index (id int, v text, a int[]);
+insert into own_index select i, md5(i::text), array[i % 50] from generate_series(1, 4000) i;
+update own_index set id = id + 1 where id % 2 = 0;
+create index oi_id on own_index (id);
+create index oi_a on own_index using gin (a);
+create index oi_v on own_index using hash (v);
+create index oi_g on own_index using gist (id);
+update own_index set a = a || 7 where id % 3 = 0;
+set local enable_seqscan = off;
+select count(*), sum(id) from own_index where a @> array[7];
+select count(*), sum(id) from own_index where id between 100 and 200;
+select id from own_index where v = md5('500');
+commit;
+select count(*), sum(id) from own_index;
+-- catalog changes that the own transaction must see
+begin;
+create table many_columns (a int);
+do $$ begin for i in 1..200 loop execute format('alter table many_columns add column c%s int', i); execute format('comment on column many_columns.c%s is %L', i, repeat('comment ', 20)); end loop; end $$;
+select count(*) from bt;
+select count(*), max(length(col_description(attrelid, attnum))) from pg_attribute where attrelid = 'many_columns'::regclass and attnum > 0;
+do $$ begin for i in 1..150 loop execute format('create table small_%s (a int primary key, b text)', i); end loop; end $$;
+select count(*) from bt;
+select count(*) from pg_class where relname like 'small\_%' and relnamespace = 'own_changes'::regnamespace;
+do $$ begin for i in 1..150 by 2 loop execute format('drop table small_%s', i); end loop; end $$;
+commit;
+select count(*) from pg_class where relname like 'small\_%' and relnamespace = 'own_changes'::regnamespace;

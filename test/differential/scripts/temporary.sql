@@ -1,0 +1,56 @@
+-- Temporary tables larger than the local buffers, and on commit actions.
+create temp table t (id int primary key, v text, arr int[]);
+create index t_gin on t using gin (arr);
+create index t_v on t using hash (v);
+insert into t select i, md5(i::text), array[i % 7, i % 100] from generate_series(1, 15000) i;
+update t set v = upper(v) where id % 3 = 0;
+delete from t where id % 5 = 0;
+analyze t;
+vacuum t;
+select count(*), sum(id), min(v), max(v) from t;
+set enable_seqscan = off;
+select count(*) from t where arr @> array[3, 10];
+select id from t where v = md5('77');
+reset enable_seqscan;
+select pg_relation_size('t') > 800000, pg_relation_filepath('t') like 'base/%/t%';
+truncate t;
+insert into t select i, 'again', null from generate_series(1, 100) i;
+select count(*) from t;
+cluster t using t_pkey;
+alter table t add column late int default 3;
+select sum(late) from t;
+begin;
+create temp table d (a int) on commit drop;
+create temp table e (a int) on commit delete rows;
+insert into d select generate_series(1, 5000);
+insert into e select generate_series(1, 5000);
+select count(*) from d join e using (a);
+commit;
+select count(*) from e;
+select count(*) from d;
+create temp table perm as select * from pg_class;
+create temp view tv as select count(*) as n from perm;
+select n > 300 from tv;
+create table mixed (a int references t);
+create temp table child (a int references perm_missing);
+-- a permanent table under the same name is hidden
+create table hidden (a text); insert into hidden values ('permanent');
+create temp table hidden (a text); insert into hidden values ('temporary');
+select * from hidden; select * from temporary.hidden;
+drop table hidden; select * from hidden;
+discard temp;
+select count(*) from t;
+-- sorts, hashes and materialisations that spill to files
+create table big as select i, md5(i::text) as m, i % 10 as g from generate_series(1, 12000) i;
+select count(*), min(m), max(m) from (select m, row_number() over (order by m desc, i) from big) x;
+select count(*) from big a join big b using (m);
+set enable_hashjoin = off;
+select count(*) from big a join big b using (m);
+set enable_hashjoin = on; set enable_mergejoin = off; set enable_sort = off;
+select g, count(distinct m) from big group by g order by g;
+select count(*) from (select m, count(*) from big group by m) x;
+begin; declare c scroll cursor with hold for select * from big order by m; commit;
+fetch absolute 6000 from c; fetch backward 2 from c; fetch last from c; close c;
+with r as materialized (select * from big) select count(*) from r a where exists (select from r b where b.i = a.i + 1);
+\c
+select count(*) from pg_class where relpersistence = 't' and relname in ('t', 'e', 'perm');

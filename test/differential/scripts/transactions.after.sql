@@ -1,0 +1,22 @@
+-- Prepared transactions that lived over the restart.
+select gid from pg_prepared_xacts order by gid;
+select count(*) from t where id between 60000 and 60002;
+set lock_timeout = '100ms';
+update t set v = 'locked' where id = 1;
+insert into t values (60000, 'conflict');
+reset lock_timeout;
+commit prepared 'kept1';
+rollback prepared 'kept2';
+rollback prepared 'kept3';
+update t set v = 'free again' where id = 1;
+select * from t where id = 1 or id between 60000 and 60002 order by id;
+select count(*) from never_seen;
+select lo_unlink(777001);
+select count(*), sum(id) from t;
+select * from hot order by id;
+update hot set n = n + 1;
+select half(40);
+begin; select count(*) from t; savepoint a; select nest(20) from t where id = -77; rollback;
+begin; insert into t values (90000, 'prepared after'); prepare transaction 'later';
+commit prepared 'later';
+select v from t where id = 90000;
