@@ -5,15 +5,23 @@
  *   ALTER DATABASE ... SET TABLESPACE        refused: it moves files
  *   CREATE TABLESPACE                        refused: a directory of this machine is gone with the compute
  *   DROP DATABASE                            what was known of its relations is forgotten
+ *
+ * And what happens after statements that copy the pages of sequences: CREATE DATABASE and ALTER ... SET LOGGED. nextval()
+ * logs values ahead of time and notes in the page how many of them are left. The copy keeps that note, while WAL has only
+ * the value that was reached: nextval() on the copy writes no WAL, and after a start from WAL hands the same values out
+ * again. A plain server is safe unless it crashes before the next checkpoint, since nextval() logs first on a page that is
+ * older than the last checkpoint. A compute starts from WAL every time: so these statements end with a checkpoint.
  */
 #include "utility-hook.h"
 
 #include "postgres.h"
+#include "access/xlog.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "commands/tablespace.h"
 #include "nodes/makefuncs.h"
 #include "nodes/parsenodes.h"
+#include "postmaster/bgwriter.h"
 #include "tcop/utility.h"
 
 #include "relation-state.h"
@@ -76,6 +84,23 @@ refuse_create_tablespace(void)
 				 errhint("All relations are stored by the page server; tablespaces do not place them.")));
 }
 
+static bool
+copies_sequences(Node *statement)
+{
+	ListCell   *cell;
+
+	if (IsA(statement, CreatedbStmt))
+		return true;
+	if (!IsA(statement, AlterTableStmt))
+		return false;
+	foreach(cell, ((AlterTableStmt *) statement)->cmds)
+	{
+		if (lfirst_node(AlterTableCmd, cell)->subtype == AT_SetLogged)
+			return true;
+	}
+	return false;
+}
+
 static void
 neon_utility(PlannedStmt *planned, const char *query, bool read_only_tree, ProcessUtilityContext context,
 			 ParamListInfo params, QueryEnvironment *environment, DestReceiver *destination, QueryCompletion *completion)
@@ -103,6 +128,9 @@ neon_utility(PlannedStmt *planned, const char *query, bool read_only_tree, Proce
 															   environment, destination, completion);
 	if (OidIsValid(dropped_database))
 		relation_state_database_dropped(dropped_database, current_position());
+	/* Nobody else can use the copies before this transaction commits. */
+	if (copies_sequences(planned->utilityStmt))
+		RequestCheckpoint(CHECKPOINT_IMMEDIATE | CHECKPOINT_FORCE | CHECKPOINT_WAIT);
 }
 
 void
