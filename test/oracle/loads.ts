@@ -2,9 +2,14 @@
 import type { TempCluster } from '#shared/postgres/testing/temp-cluster.js';
 import pg from 'pg';
 
+/** What a load needs of a server: a cluster of the oracle's, or a compute. */
+export type LoadServer = Pick<TempCluster, 'psql' | 'run' | 'connectArgs'> & {
+  connection(database?: string): pg.ClientConfig;
+};
+
 export interface Load {
   readonly name: string;
-  run(cluster: TempCluster, scale: number): Promise<void>;
+  run(cluster: LoadServer, scale: number): Promise<void>;
 }
 
 export const LOADS: readonly Load[] = [
@@ -23,11 +28,11 @@ export const LOADS: readonly Load[] = [
   { name: 'transactions', run: transactions },
 ];
 
-async function sql(cluster: TempCluster, text: string): Promise<void> {
+async function sql(cluster: LoadServer, text: string): Promise<void> {
   await cluster.psql(text);
 }
 
-async function pgbench(cluster: TempCluster, scale: number): Promise<void> {
+async function pgbench(cluster: LoadServer, scale: number): Promise<void> {
   await cluster.run('pgbench', [...cluster.connectArgs(), '-i', '-q', '-s', '1', 'postgres']);
   const run = ['-n', '-c', '4', '-j', '2', '-t', String(150 * scale)];
   await cluster.run('pgbench', [...cluster.connectArgs(), ...run, 'postgres']);
@@ -345,7 +350,7 @@ function ddlSql(scale: number): string {
 }
 
 /** Multixacts of several strengths, locks on updated rows, lock upgrades, updates of locked rows. */
-async function rowLocks(cluster: TempCluster, scale: number): Promise<void> {
+async function rowLocks(cluster: LoadServer, scale: number): Promise<void> {
   await cluster.psql(`
     create table l (id int primary key, v int);
     insert into l select g, 0 from generate_series(1, 100) g;
@@ -382,7 +387,7 @@ async function rowLocks(cluster: TempCluster, scale: number): Promise<void> {
   }
 }
 
-function connect(cluster: TempCluster, count: number): Promise<pg.Client[]> {
+function connect(cluster: LoadServer, count: number): Promise<pg.Client[]> {
   return Promise.all(
     Array.from({ length: count }, async () => {
       const client = new pg.Client(cluster.connection());
@@ -393,7 +398,7 @@ function connect(cluster: TempCluster, count: number): Promise<pg.Client[]> {
 }
 
 /** Sessions that insert the same key at once: the losers undo their speculative rows. The index makes them slow enough to meet. */
-async function speculation(cluster: TempCluster, scale: number): Promise<void> {
+async function speculation(cluster: LoadServer, scale: number): Promise<void> {
   await cluster.psql(`
     create table races (k int);
     create function slowly(k int) returns int language plpgsql immutable as
@@ -412,7 +417,7 @@ async function speculation(cluster: TempCluster, scale: number): Promise<void> {
 }
 
 /** Subtransactions (few, many, nested), rollbacks, two-phase commit. */
-async function transactions(cluster: TempCluster, scale: number): Promise<void> {
+async function transactions(cluster: LoadServer, scale: number): Promise<void> {
   await cluster.psql(`
     create table t (id int, v text);
     do $$ begin for i in 1..${40 * scale} loop

@@ -1,6 +1,9 @@
 /** For tests: a load that makes WAL of every kind that ingest treats by itself, on a cluster with QUIET_CONFIG. Takes some seconds. */
 import type { TempCluster } from '#shared/postgres/testing/temp-cluster.js';
 
+/** A cluster, or anything else that runs SQL. */
+export type LoadTarget = Pick<TempCluster, 'psql'>;
+
 const SCHEMA = `
   create table plain(id int primary key, value text, tag int) with (fillfactor = 80);
   insert into plain select i, md5(i::text), i % 10 from generate_series(1, 20000) i;
@@ -56,7 +59,7 @@ const prepare = (name: string, from: number): string => `
 `;
 
 /** While one session shares all rows, each lock of the other, in a subtransaction of its own, makes a new multixact. */
-export async function lockFromTwoSessions(cluster: TempCluster, count: number): Promise<void> {
+export async function lockFromTwoSessions(cluster: LoadTarget, count: number): Promise<void> {
   const holder = cluster.psql(
     'begin; select count(*) from (select 1 from lockme for key share) s; select pg_sleep(2.5); commit',
   );
@@ -68,7 +71,7 @@ export async function lockFromTwoSessions(cluster: TempCluster, count: number): 
 }
 
 /** Leaves one transaction prepared. `edit` may change the statements that make the schema. */
-export async function runIngestLoad(cluster: TempCluster, edit: (sql: string) => string = (sql) => sql): Promise<void> {
+export async function runIngestLoad(cluster: LoadTarget, edit: (sql: string) => string = (sql) => sql): Promise<void> {
   await cluster.psql(edit(SCHEMA));
   await cluster.psql(MAPS);
   await cluster.psql(FILES);
