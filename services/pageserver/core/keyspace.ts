@@ -11,10 +11,12 @@
  *   control file        64  0     0   0         0     0               pg_control of the initdb image, 8192 bytes
  *   checkpoint tracker  64  0     0   0         0     1               encodeTrackerState()
  *   next xid            64  0     0   0         0     2               u64 LE, newer than the tracker's own
- *   aux file            65  reserved
+ *   auxiliary files     65  0     0   0         0     hash        encodeAuxFiles(): those whose path has this hash
+ *   replication origin  66  0     0   0         0     id          encodeOrigin(): its progress
  *
  * Keys below 0x60 are pages, the others metadata. A block at or past the relation's size, and any block of a relation without a size,
- * is not part of the relation, whatever versions it has.
+ * is not part of the relation, whatever versions it has. Auxiliary files and origins that a branch finds from before its branch point
+ * are its ancestor's and not its own: their values say at which LSN they were put.
  */
 import { StorageError } from '#shared/core/errors.js';
 import { internPrefix, type Key, keyBlock, keyFields, keyOf, keyPrefixId, makeKey, prefixBytes } from './key.js';
@@ -28,6 +30,8 @@ const FIELD_DATABASE = 0x61;
 const FIELD_SLRU_SIZE = 0x62;
 const FIELD_TWO_PHASE = 0x63;
 const FIELD_CHECKPOINT = 0x64;
+const FIELD_AUX_FILE = 0x65;
+const FIELD_ORIGIN = 0x66;
 
 export const FORK_MAIN = 0;
 export const FORK_FSM = 1;
@@ -42,11 +46,23 @@ export const GLOBAL_TABLESPACE = 1664;
 export const SLRU_CLOG = 0;
 export const SLRU_MULTIXACT_MEMBERS = 1;
 export const SLRU_MULTIXACT_OFFSETS = 2;
-export type SlruKind = typeof SLRU_CLOG | typeof SLRU_MULTIXACT_MEMBERS | typeof SLRU_MULTIXACT_OFFSETS;
-export const SLRU_KINDS: readonly SlruKind[] = [SLRU_CLOG, SLRU_MULTIXACT_MEMBERS, SLRU_MULTIXACT_OFFSETS];
+export const SLRU_COMMIT_TS = 3;
+export type SlruKind =
+  typeof SLRU_CLOG | typeof SLRU_MULTIXACT_MEMBERS | typeof SLRU_MULTIXACT_OFFSETS | typeof SLRU_COMMIT_TS;
+export const SLRU_KINDS: readonly SlruKind[] = [
+  SLRU_CLOG,
+  SLRU_MULTIXACT_MEMBERS,
+  SLRU_MULTIXACT_OFFSETS,
+  SLRU_COMMIT_TS,
+];
 
 /** Directory of each kind in a data directory, by kind. */
-export const SLRU_DIRECTORIES: readonly string[] = ['pg_xact', 'pg_multixact/members', 'pg_multixact/offsets'];
+export const SLRU_DIRECTORIES: readonly string[] = [
+  'pg_xact',
+  'pg_multixact/members',
+  'pg_multixact/offsets',
+  'pg_commit_ts',
+];
 
 export interface RelTag {
   readonly spc: number;
@@ -100,6 +116,15 @@ export function twoPhaseKey(xid: number): Key {
   return makeKey(internPrefix(FIELD_TWO_PHASE, 0, 0, 0, 0), xid);
 }
 
+/** `hash`: auxPathHash(path). */
+export function auxFileKey(hash: number): Key {
+  return makeKey(internPrefix(FIELD_AUX_FILE, 0, 0, 0, 0), hash);
+}
+
+export function originKey(id: number): Key {
+  return makeKey(internPrefix(FIELD_ORIGIN, 0, 0, 0, 0), id);
+}
+
 export const CONTROL_FILE_KEY: Key = makeKey(internPrefix(FIELD_CHECKPOINT, 0, 0, 0, 0), 0);
 export const TRACKER_KEY: Key = makeKey(internPrefix(FIELD_CHECKPOINT, 0, 0, 0, 0), 1);
 export const NEXT_XID_KEY: Key = makeKey(internPrefix(FIELD_CHECKPOINT, 0, 0, 0, 0), 2);
@@ -115,6 +140,8 @@ export const RELATION_SIZE_RANGE = wholeField(FIELD_RELATION_SIZE);
 export const DATABASE_RANGE = wholeField(FIELD_DATABASE);
 export const TWO_PHASE_RANGE = wholeField(FIELD_TWO_PHASE);
 export const SLRU_SIZE_RANGE = wholeField(FIELD_SLRU_SIZE);
+export const AUX_FILE_RANGE = wholeField(FIELD_AUX_FILE);
+export const ORIGIN_RANGE = wholeField(FIELD_ORIGIN);
 
 /** Size keys of all relations and forks of one database in one tablespace. */
 export function relationSizeRange(database: DatabaseTag): KeyRange {
@@ -211,7 +238,8 @@ export function decodeNextXid(bytes: Uint8Array): bigint {
 }
 
 function checkSlruKind(kind: number): SlruKind {
-  if (kind === SLRU_CLOG || kind === SLRU_MULTIXACT_MEMBERS || kind === SLRU_MULTIXACT_OFFSETS) return kind;
+  const known = SLRU_KINDS[kind];
+  if (known !== undefined) return known;
   throw new StorageError('corrupt', `there is no SLRU of kind ${kind}`);
 }
 

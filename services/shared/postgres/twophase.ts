@@ -8,7 +8,9 @@
  *   72 name; then, each padded to 8: subxids (u32), relations (12 bytes each) of commit, of abort, … ; last the CRC
  */
 import { StorageError } from '../core/errors.js';
+import type { Lsn } from '../core/lsn.js';
 import { crc32c } from './crc32c.js';
+import { readLsn } from './wal-layout.js';
 import type { WalRecord } from './wal-record.js';
 import type { RelationFile } from './xact-record.js';
 
@@ -21,6 +23,8 @@ export interface TwoPhaseState {
   readonly database: number;
   readonly preparedAtUs: number;
   readonly owner: number;
+  /** Position in its origin's WAL; 0 when it has none. */
+  readonly originLsn: Lsn;
   readonly gid: string;
   readonly subxids: readonly number[];
   readonly commitRelations: readonly RelationFile[];
@@ -90,6 +94,7 @@ function parseState(bytes: Uint8Array, length: number): TwoPhaseState {
     database: view.getUint32(12, true),
     preparedAtUs: Number(view.getBigInt64(16, true)),
     owner: view.getUint32(24, true),
+    originLsn: readLsn(view, 56),
     gid: Buffer.from(bytes.subarray(gidStart, gidStart + Math.max(0, gidBytes - 1))).toString('utf8'),
     subxids: Array.from({ length: subxidCount }, (_, index) => view.getUint32(subxidStart + index * 4, true)),
     commitRelations: relations(view.getInt32(32, true)),

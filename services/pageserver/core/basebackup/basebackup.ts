@@ -19,6 +19,7 @@ import {
 import { twoPhaseFileName } from '#shared/postgres/twophase.js';
 import { XLOG_BLCKSZ } from '#shared/postgres/wal-layout.js';
 import type { SegmentFile } from '#shared/postgres/wal-synthesis.js';
+import { STATISTICS_PATH } from '../aux-files.js';
 import {
   BLOCK_BYTES,
   type DatabaseTag,
@@ -26,13 +27,14 @@ import {
   FORK_INIT,
   GLOBAL_TABLESPACE,
   SLRU_CLOG,
+  SLRU_COMMIT_TS,
   SLRU_DIRECTORIES,
   SLRU_KINDS,
   SLRU_MULTIXACT_MEMBERS,
   SLRU_MULTIXACT_OFFSETS,
   type SlruKind,
 } from '../keyspace.js';
-import type { Database, SizedRelation, TimelineView } from '../view/timeline-view.js';
+import type { Database, DatedAuxFile, OriginProgress, SizedRelation, TimelineView } from '../view/timeline-view.js';
 import { type BaseBackupOptions, type BaseBackupPlan, planBaseBackup } from './plan.js';
 import { directoryEntry, FILE_MODE, fileEntry, type TarEntry } from './tar-entry.js';
 
@@ -75,6 +77,7 @@ const HBA = [
   '',
 ].join('\n');
 
+const ORIGIN_MAGIC = 0x1257dade;
 const ZEROS = new Uint8Array(64 * 1024);
 
 /** `plan`: from planBaseBackup with the same view and options, when the caller needs it as well. */
@@ -96,6 +99,9 @@ export async function* baseBackup(
   for (const { xid, state } of await view.preparedTransactions(lsn)) {
     yield fileEntry(`pg_twophase/${twoPhaseFileName(xid)}`, state, crcOf(state));
   }
+  yield* auxiliaryFiles(await view.auxFiles(lsn), made);
+  const origins = await view.origins(lsn);
+  if (origins.length > 0) yield fileEntry('pg_logical/replorigin_checkpoint', originFile(origins));
   if (!made.replica) {
     yield directoryEntry(`pg_replslot/${WALPROPOSER_SLOT}`);
     const state = physicalSlotState({ name: WALPROPOSER_SLOT, restartLsn: lsn });
@@ -105,7 +111,7 @@ export async function* baseBackup(
   for (const segment of made.segments) yield segmentEntry(segment);
 }
 
-/** All segments, with the page that the server reads first at start in any case. */
+/** All segments, with the page that the server reads first at start in any case; it makes that of commit times itself. */
 async function* slruFiles(
   view: TimelineView,
   kind: SlruKind,
@@ -114,17 +120,18 @@ async function* slruFiles(
 ): AsyncGenerator<TarEntry> {
   const needed = pageOfNext(kind, checkPoint);
   const segments = await view.slruSegments(kind, lsn);
-  const neededSegment = slruSegment(needed);
-  if (!segments.some(({ segno }) => segno === neededSegment)) segments.push({ segno: neededSegment, pages: 0 });
+  const neededSegment = needed === null ? -1 : slruSegment(needed);
+  if (needed !== null && !segments.some(({ segno }) => segno === neededSegment))
+    segments.push({ segno: neededSegment, pages: 0 });
   for (const { segno } of segments) {
     const bytes = (await view.slruSegment(kind, segno, lsn)) ?? new Uint8Array(0);
-    const wanted = segno === neededSegment ? (slruPageInSegment(needed) + 1) * BLOCK_BYTES : 0;
+    const wanted = needed !== null && segno === neededSegment ? (slruPageInSegment(needed) + 1) * BLOCK_BYTES : 0;
     const missing = new Uint8Array(Math.max(0, wanted - bytes.length));
     yield fileEntry(`${SLRU_DIRECTORIES[kind]}/${slruSegmentName(segno)}`, bytes, missing);
   }
 }
 
-function pageOfNext(kind: SlruKind, checkPoint: CheckPoint): number {
+function pageOfNext(kind: SlruKind, checkPoint: CheckPoint): number | null {
   switch (kind) {
     case SLRU_CLOG:
       return clogPage(Number(BigInt.asUintN(32, checkPoint.nextXid)));
@@ -132,6 +139,8 @@ function pageOfNext(kind: SlruKind, checkPoint: CheckPoint): number {
       return multiOffsetPage(checkPoint.nextMulti);
     case SLRU_MULTIXACT_MEMBERS:
       return multiMemberPage(checkPoint.nextMultiOffset);
+    case SLRU_COMMIT_TS:
+      return null;
   }
 }
 
@@ -149,6 +158,36 @@ function* databaseFiles(databases: readonly Database[], plan: BaseBackupPlan): G
     }
     if (database.relationMap !== null) yield fileEntry(`${directory}/pg_filenode.map`, database.relationMap);
   }
+}
+
+/**
+ * A standby must not hold the slots of its primary. Statistics are true only right behind the stop that wrote them; after anything else
+ * they are as lost as after a crash.
+ */
+function* auxiliaryFiles(files: readonly DatedAuxFile[], plan: BaseBackupPlan): Generator<TarEntry> {
+  const slots = new Set<string>();
+  for (const { path, content, putLsn } of files) {
+    const slot = /^(pg_replslot\/[^/]+)\//.exec(path)?.[1];
+    if (slot !== undefined && plan.replica) continue;
+    if (path === STATISTICS_PATH && putLsn !== plan.lsn) continue;
+    if (slot !== undefined && !slots.has(slot)) {
+      slots.add(slot);
+      yield directoryEntry(slot);
+    }
+    yield fileEntry(path, content);
+  }
+}
+
+/** u32 magic, per origin u16 id, 6 zero bytes, u64 position; CRC-32C of all that. */
+function originFile(origins: readonly OriginProgress[]): Uint8Array {
+  const bytes = new Uint8Array(4 + 16 * origins.length);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, ORIGIN_MAGIC, true);
+  origins.forEach(({ id, remoteLsn }, i) => {
+    view.setUint16(4 + 16 * i, id, true);
+    view.setBigUint64(12 + 16 * i, BigInt(remoteLsn), true);
+  });
+  return Buffer.concat([bytes, crcOf(bytes)]);
 }
 
 /** The server makes the main fork anew from the init fork when it recovers; here it does not recover. */

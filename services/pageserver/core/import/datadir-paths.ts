@@ -30,7 +30,6 @@ export type DataDirPath =
 
 /** Rebuilt at start, or not part of the data. */
 const IGNORED_DIRECTORIES = new Set([
-  'pg_commit_ts',
   'pg_dynshmem',
   'pg_logical',
   'pg_notify',
@@ -44,7 +43,15 @@ const IGNORED_DIRECTORIES = new Set([
 ]);
 const IGNORED_FILES = new Set(['postmaster.pid', 'postmaster.opts', 'current_logfiles', 'backup_manifest']);
 const IGNORED_NAMES = /^(pg_internal\.init(\.\d+)?|pgsql_tmp.*|t\d+_\d+(_(fsm|vm|init))?(\.\d+)?)$/;
-const PLAIN_DIRECTORIES = new Set(['global', 'base', 'pg_xact', 'pg_multixact', 'pg_twophase', 'pg_tblspc']);
+const PLAIN_DIRECTORIES = new Set([
+  'global',
+  'base',
+  'pg_xact',
+  'pg_multixact',
+  'pg_commit_ts',
+  'pg_twophase',
+  'pg_tblspc',
+]);
 /** Their presence says that the directory is not as a clean stop leaves it. */
 const NOT_STOPPED = new Set(['backup_label', 'tablespace_map', 'recovery.signal', 'standby.signal']);
 

@@ -45,6 +45,15 @@ export class CheckpointState {
     return this.stored.checkPoint.nextMulti;
   }
 
+  /** Its lower 32 bits. */
+  get nextXid(): number {
+    return Number(BigInt.asUintN(32, this.stored.checkPoint.nextXid));
+  }
+
+  get tracksCommitTimes(): boolean {
+    return this.stored.params.trackCommitTimestamp;
+  }
+
   /** For every record, after its other effects. */
   ingest(record: WalRecord): void {
     if (!this.tracker.apply(record)) return;

@@ -1,7 +1,9 @@
 /** What ingest knows about the head of a timeline, so that it reads nothing from the store while records go by. */
 import type { Lsn } from '#shared/core/lsn.js';
 import {
+  AUX_FILE_RANGE,
   DATABASE_RANGE,
+  ORIGIN_RANGE,
   parseTwoPhaseKey,
   RELATION_SIZE_RANGE,
   SLRU_SIZE_RANGE,
@@ -9,6 +11,7 @@ import {
   twoPhaseKey,
 } from '../keyspace.js';
 import { type TimelineStore, VALUE_IMAGE, VALUE_TOMBSTONE } from '../storage/store.js';
+import { AuxFileTable, OriginTable } from './aux-tables.js';
 import { DatabaseTable } from './databases.js';
 import { RelationTable } from './relations.js';
 import { SlruTable } from './slrus.js';
@@ -25,6 +28,8 @@ export interface HeadState {
   readonly relations: RelationTable;
   readonly databases: DatabaseTable;
   readonly slrus: SlruTable;
+  readonly auxFiles: AuxFileTable;
+  readonly origins: OriginTable;
   /** Prepared transactions. */
   readonly twoPhase: Set<number>;
   readonly log: IngestLog;
@@ -37,12 +42,16 @@ export async function loadHeadState(store: TimelineStore, at: Lsn, log: IngestLo
     relations: new RelationTable(store),
     databases: new DatabaseTable(store),
     slrus: new SlruTable(store),
+    auxFiles: new AuxFileTable(store),
+    origins: new OriginTable(store),
     twoPhase: new Set(),
     log,
   };
   head.relations.load(await store.scan(RELATION_SIZE_RANGE.start, RELATION_SIZE_RANGE.end, at), at);
   head.databases.load(await store.scan(DATABASE_RANGE.start, DATABASE_RANGE.end, at));
   head.slrus.load(await store.scan(SLRU_SIZE_RANGE.start, SLRU_SIZE_RANGE.end, at));
+  head.auxFiles.load(await store.scan(AUX_FILE_RANGE.start, AUX_FILE_RANGE.end, at));
+  head.origins.load(await store.scan(ORIGIN_RANGE.start, ORIGIN_RANGE.end, at));
   for (const { key } of await store.scan(TWO_PHASE_RANGE.start, TWO_PHASE_RANGE.end, at)) {
     head.twoPhase.add(parseTwoPhaseKey(key));
   }

@@ -7,12 +7,23 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { StorageError } from '#shared/core/errors.js';
 import { decodeControlFile } from '#shared/postgres/control-file.js';
-import { CLOG_TRUNCATE, RM_CLOG, RM_MULTIXACT, XLOG_MULTIXACT_TRUNCATE_ID } from '#shared/postgres/rmgr.js';
+import {
+  CLOG_TRUNCATE,
+  COMMIT_TS_TRUNCATE,
+  COMMIT_TS_ZEROPAGE,
+  RM_CLOG,
+  RM_COMMIT_TS,
+  RM_MULTIXACT,
+  XLOG_MULTIXACT_TRUNCATE_ID,
+} from '#shared/postgres/rmgr.js';
 import type { TempCluster } from '#shared/postgres/testing/temp-cluster.js';
 import { FORK_FSM, formatRel } from '../keyspace.js';
 import { differences, type Files, filesFromView, filesOf, PAGE } from '../testing/datadir-files.js';
 import { lockFromTwoSessions, runIngestLoad } from '../testing/ingest-load.js';
 import { controlPath, decodeWal, type IngestedHistory, RecordedHistory } from '../testing/recorded-history.js';
+
+/** Commit times are kept from the first start of the image on. */
+const TIMED = { config: ['track_commit_timestamp = on'] };
 
 function agreesWithRecovery(record: () => Promise<RecordedHistory>, relationsMin: number): () => IngestedHistory {
   let history: RecordedHistory;
@@ -105,7 +116,8 @@ async function skipXids(cluster: TempCluster): Promise<void> {
 
 async function freezeEverything(cluster: TempCluster): Promise<void> {
   await cluster.psql(`update pg_database set datallowconn = true; create table lockme(id int primary key);
-    insert into lockme select generate_series(1, 3000);`);
+    insert into lockme select generate_series(1, 3000);
+    do $$ begin for i in 1..60000 loop begin insert into lockme values (-10000 - i); exception when others then null; end; end loop; end $$`);
   await lockFromTwoSessions(cluster, 40);
   for (const database of ['postgres', 'template1', 'template0']) await cluster.psql('vacuum freeze', database);
 }
@@ -114,13 +126,18 @@ describe('ingest against stock crash recovery', function () {
   this.timeout(180_000);
 
   describe('of a load of everything', () => {
-    agreesWithRecovery(() => RecordedHistory.record({ load: runIngestLoad, stop: 'immediate' }), 1000);
+    agreesWithRecovery(() => RecordedHistory.record({ cluster: TIMED, load: runIngestLoad, stop: 'immediate' }), 1000);
   });
 
   describe('after old transactions were forgotten', () => {
     let history: RecordedHistory;
     const ingested = agreesWithRecovery(async () => {
-      history = await RecordedHistory.record({ prepare: skipXids, load: freezeEverything, stop: 'immediate' });
+      history = await RecordedHistory.record({
+        cluster: TIMED,
+        prepare: skipXids,
+        load: freezeEverything,
+        stop: 'immediate',
+      });
       return history;
     }, 500);
 
@@ -129,6 +146,7 @@ describe('ingest against stock crash recovery', function () {
       const seen = new Set<string>();
       for (const { rmid, info } of decodeWal(history.wal, start, history.endLsn)) seen.add(`${rmid} ${info & 0xf0}`);
       assert.ok(seen.has(`${RM_CLOG} ${CLOG_TRUNCATE}`) && seen.has(`${RM_MULTIXACT} ${XLOG_MULTIXACT_TRUNCATE_ID}`));
+      assert.ok(seen.has(`${RM_COMMIT_TS} ${COMMIT_TS_ZEROPAGE}`) && seen.has(`${RM_COMMIT_TS} ${COMMIT_TS_TRUNCATE}`));
     });
   });
 });

@@ -1,7 +1,8 @@
 /**
- * Records about SLRU pages: pg_xact (resource manager 3) and pg_multixact (6).
+ * Records about SLRU pages: pg_xact (resource manager 3), pg_multixact (6) and pg_commit_ts (18).
  *
  *   pg_xact zero page        i32 page                       truncate  i32 first page that stays, u32 oldest xid, u32 its database
+ *   pg_commit_ts zero page   i32 page                       truncate  i32 first page that stays, u32 oldest xid
  *   multixact zero pages     i32 page
  *   multixact create         u32 multixact, u32 first member number, i32 n, n × { u32 xid, u32 status }
  *   multixact truncate       u32 database, u32 start and u32 end multixact, u32 start and u32 end member
@@ -12,6 +13,8 @@ import { MainDataReader } from '#shared/postgres/main-data-reader.js';
 import {
   CLOG_TRUNCATE,
   CLOG_ZEROPAGE,
+  COMMIT_TS_TRUNCATE,
+  COMMIT_TS_ZEROPAGE,
   XLOG_MULTIXACT_CREATE_ID,
   XLOG_MULTIXACT_TRUNCATE_ID,
   XLOG_MULTIXACT_ZERO_MEM_PAGE,
@@ -19,6 +22,7 @@ import {
 } from '#shared/postgres/rmgr.js';
 import {
   CLOG_XACTS_PER_PAGE,
+  COMMIT_TS_XACTS_PER_PAGE,
   MULTIXACT_OFFSETS_PER_PAGE,
   multiMemberPage,
   multiOffsetByte,
@@ -27,7 +31,13 @@ import {
   slruSegment,
 } from '#shared/postgres/slru.js';
 import { type WalRecord, XLR_RMGR_INFO_MASK } from '#shared/postgres/wal-record.js';
-import { SLRU_CLOG, SLRU_MULTIXACT_MEMBERS, SLRU_MULTIXACT_OFFSETS, type SlruKind } from '../keyspace.js';
+import {
+  SLRU_CLOG,
+  SLRU_COMMIT_TS,
+  SLRU_MULTIXACT_MEMBERS,
+  SLRU_MULTIXACT_OFFSETS,
+  type SlruKind,
+} from '../keyspace.js';
 import { multixactMemberChanges, multixactOffsetChanges } from '../redo/page-effects.js';
 import type { HeadState } from './head-state.js';
 
@@ -46,6 +56,15 @@ export function ingestClog(head: HeadState, record: WalRecord): void {
   } else {
     throw reader.corrupt('there is no such pg_xact record');
   }
+}
+
+export function ingestCommitTs(head: HeadState, record: WalRecord): void {
+  const operation = record.info & XLR_RMGR_INFO_MASK;
+  const reader = new MainDataReader(record);
+  const page = checkPage(reader.u32(), COMMIT_TS_XACTS_PER_PAGE);
+  if (operation === COMMIT_TS_ZEROPAGE) head.slrus.zeroPage(SLRU_COMMIT_TS, page, record.endLsn);
+  else if (operation === COMMIT_TS_TRUNCATE) truncateBefore(head, SLRU_COMMIT_TS, page, COMMIT_TS_XACTS_PER_PAGE);
+  else throw reader.corrupt('there is no such pg_commit_ts record');
 }
 
 /** `nextMulti`: the next multixact before this record. */

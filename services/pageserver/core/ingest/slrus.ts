@@ -1,5 +1,5 @@
 /**
- * The SLRU segments (pg_xact, pg_multixact) of a timeline at the head of its WAL. Owns SLRU pages and segment sizes; sizes that a
+ * The SLRU segments (pg_xact, pg_multixact, pg_commit_ts) of a timeline at the head of its WAL. Owns SLRU pages and segment sizes; sizes that a
  * record changed are put once, when the record ends (`flush`).
  *
  * Invariant, as for relations: every page below a segment's size has a version put since the segment got that long.
@@ -8,7 +8,15 @@ import { StorageError } from '#shared/core/errors.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import { slruPageInSegment, slruSegment } from '#shared/postgres/slru.js';
 import { type Key, makeKey } from '../key.js';
-import { decodeCount, encodeCount, parseSlruSizeKey, slruBlocks, type SlruKind, slruSizeKey } from '../keyspace.js';
+import {
+  decodeCount,
+  encodeCount,
+  parseSlruSizeKey,
+  slruBlocks,
+  SLRU_KINDS,
+  type SlruKind,
+  slruSizeKey,
+} from '../keyspace.js';
 import {
   type ScanEntry,
   type TimelineStore,
@@ -32,7 +40,7 @@ interface Segment {
 
 export class SlruTable {
   /** By kind, then segment number; those that were truncated away stay, with no pages. */
-  private readonly segments: ReadonlyArray<Map<number, Segment>> = [new Map(), new Map(), new Map()];
+  private readonly segments: ReadonlyArray<Map<number, Segment>> = SLRU_KINDS.map(() => new Map());
   private readonly changed = new Set<Segment>();
   private readonly store: TimelineStore;
 

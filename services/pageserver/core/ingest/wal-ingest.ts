@@ -7,15 +7,29 @@
  * readers in by store.advance(). After an error this object is no longer usable: part of the record may have been put.
  */
 import type { Lsn } from '#shared/core/lsn.js';
-import { RM_CLOG, RM_DBASE, RM_MULTIXACT, RM_RELMAP, RM_SMGR, RM_TBLSPC, RM_XACT } from '#shared/postgres/rmgr.js';
+import {
+  RM_CLOG,
+  RM_COMMIT_TS,
+  RM_DBASE,
+  RM_LOGICALMSG,
+  RM_MULTIXACT,
+  RM_RELMAP,
+  RM_REPLORIGIN,
+  RM_SMGR,
+  RM_TBLSPC,
+  RM_XACT,
+  RM_XLOG,
+} from '#shared/postgres/rmgr.js';
 import type { WalRecord } from '#shared/postgres/wal-record.js';
 import type { RelTag } from '../keyspace.js';
 import type { TimelineStore } from '../storage/store.js';
 import { CheckpointState, readTrackerState } from './checkpoint-state.js';
 import { ingestDatabase, ingestRelationMap, ingestTablespace } from './database-records.js';
+import { ingestParameters } from './commit-times.js';
 import { type HeadState, type IngestLog, loadHeadState, SILENT } from './head-state.js';
 import { ingestBlocks } from './relation-blocks.js';
-import { ingestClog, ingestMultixact } from './slru-records.js';
+import { ingestLogicalMessage, ingestOrigin } from './replication-records.js';
+import { ingestClog, ingestCommitTs, ingestMultixact } from './slru-records.js';
 import { ingestSmgr } from './smgr-records.js';
 import { ingestXact } from './xact-records.js';
 
@@ -47,7 +61,7 @@ export class WalIngest {
     this.recordCount++;
     switch (record.rmid) {
       case RM_XACT:
-        ingestXact(this.head, record);
+        ingestXact(this.head, record, this.checkpoint.tracksCommitTimes);
         break;
       case RM_SMGR:
         ingestSmgr(this.head, record);
@@ -66,6 +80,20 @@ export class WalIngest {
       case RM_MULTIXACT:
         ingestMultixact(this.head, record, this.checkpoint.nextMulti);
         break;
+      case RM_XLOG:
+        ingestParameters(this.head, record, this.checkpoint);
+        break;
+      case RM_COMMIT_TS:
+        ingestCommitTs(this.head, record);
+        break;
+      case RM_REPLORIGIN:
+        ingestOrigin(this.head, record);
+        break;
+      case RM_LOGICALMSG: {
+        const merging = ingestLogicalMessage(this.head, record);
+        if (merging !== undefined) return merging.then(() => this.finish(record));
+        break;
+      }
       case RM_RELMAP:
         ingestRelationMap(this.head, record);
         break;

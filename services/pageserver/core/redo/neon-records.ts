@@ -8,6 +8,7 @@
  *   tag 19  multixact offsets                u8 19, u8 0, u16 pad, then per entry u32 multixact, u32 its first member
  *   tag 20  multixact members                u8 20, u8 0, u16 pad, u32 first member number, then per member u32 xid, u8 status
  *   tag 21  zero page                        u8 21, u8 1
+ *   tag 22  commit time                      u8 22, u8 0, u16 origin, u32 pad, i64 time in µs since 2000, u32[] xids
  *
  * A value names only things that lie on one page; which page is the caller's key. SLRU pages have no header and no LSN. Clearing
  * map bits leaves the map page's LSN alone, as the server does.
@@ -17,6 +18,8 @@ import { StorageError } from '#shared/core/errors.js';
 import {
   clogByte,
   clogShift,
+  COMMIT_TS_ENTRY_BYTES,
+  commitTsByte,
   MULTIXACT_MEMBERS_PER_PAGE,
   multiMemberFlagByte,
   multiMemberXidByte,
@@ -34,6 +37,7 @@ const TAG_CLOG_SET = TAG_NEON_MIN + 2;
 const TAG_MULTIXACT_OFFSETS = TAG_NEON_MIN + 3;
 const TAG_MULTIXACT_MEMBERS = TAG_NEON_MIN + 4;
 const TAG_ZERO_PAGE = TAG_NEON_MIN + 5;
+const TAG_COMMIT_TS = TAG_NEON_MIN + 6;
 
 export const VM_ALL_VISIBLE = 0x01;
 export const VM_ALL_FROZEN = 0x02;
@@ -45,6 +49,9 @@ export const VM_HEAP_BLOCKS_PER_PAGE = (PAGE_BYTES - PAGE_HEADER_BYTES) * VM_BLO
 
 const CLOG_HEADER_BYTES = 16;
 const MEMBER_BYTES = 5;
+const COMMIT_TS_HEADER_BYTES = 16;
+const COMMIT_TS_TIME_AT = 8;
+const COMMIT_TS_ORIGIN_AT = 2;
 
 export interface MultixactMember {
   readonly xid: number;
@@ -110,6 +117,15 @@ export function encodeMultixactMembers(firstOffset: number, members: readonly Mu
   return value;
 }
 
+/** Sets time and origin of committed xids on one pg_commit_ts page. */
+export function encodeCommitTs(xids: readonly number[], timeUs: number, origin: number): Uint8Array {
+  const { value, view } = valueOf(TAG_COMMIT_TS, COMMIT_TS_HEADER_BYTES + 4 * xids.length);
+  view.setUint16(COMMIT_TS_ORIGIN_AT, origin, true);
+  view.setBigInt64(COMMIT_TS_TIME_AT, BigInt(timeUs), true);
+  xids.forEach((xid, i) => view.setUint32(COMMIT_TS_HEADER_BYTES + 4 * i, xid, true));
+  return value;
+}
+
 /** A page of zeros: new SLRU pages, the last page of a free space map that was cut short. */
 export function encodeZeroPage(): Uint8Array {
   const { value } = valueOf(TAG_ZERO_PAGE, 2);
@@ -132,6 +148,8 @@ export function redoNeonRecord(page: number, record: SlimRecord): void {
       return setMultixactMembers(page, record);
     case TAG_ZERO_PAGE:
       return clear(page, PAGE_BYTES);
+    case TAG_COMMIT_TS:
+      return setCommitTime(page, record);
     default:
       throw new StorageError('corrupt', `value with unknown tag ${record.tag}`);
   }
@@ -191,5 +209,17 @@ function setMultixactMembers(page: number, record: SlimRecord): void {
     const from = record.mainAt + 8 + MEMBER_BYTES * i;
     store32(page + multiMemberXidByte(first + i), peek32(from));
     memory[page + multiMemberFlagByte(first + i)] = peek8(from + 4);
+  }
+}
+
+/** i64 time and u16 origin, ten bytes an xid. */
+function setCommitTime(page: number, record: SlimRecord): void {
+  record.needMain(COMMIT_TS_HEADER_BYTES);
+  const from = record.mainAt;
+  const end = from + record.mainBytes;
+  for (let at = from + COMMIT_TS_HEADER_BYTES; at + 4 <= end; at += 4) {
+    const entry = page + commitTsByte(peek32(at));
+    memory.copyWithin(entry, from + COMMIT_TS_TIME_AT, from + COMMIT_TS_TIME_AT + 8);
+    memory.copyWithin(entry + 8, from + COMMIT_TS_ORIGIN_AT, from + COMMIT_TS_ORIGIN_AT + COMMIT_TS_ENTRY_BYTES - 8);
   }
 }

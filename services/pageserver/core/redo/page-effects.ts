@@ -3,10 +3,16 @@
  * SLRU pages of commits and multixacts. Values are neon records (neon-records.ts); ingest puts them under their keys.
  */
 import { RM_HEAP, RM_HEAP2 } from '#shared/postgres/rmgr.js';
-import { CLOG_XACTS_PER_PAGE, MULTIXACT_MEMBERS_PER_PAGE, multiOffsetPage } from '#shared/postgres/slru.js';
+import {
+  CLOG_XACTS_PER_PAGE,
+  COMMIT_TS_XACTS_PER_PAGE,
+  MULTIXACT_MEMBERS_PER_PAGE,
+  multiOffsetPage,
+} from '#shared/postgres/slru.js';
 import { XLR_RMGR_INFO_MASK, type WalRecord } from '#shared/postgres/wal-record.js';
 import {
   encodeClogSet,
+  encodeCommitTs,
   encodeMultixactMembers,
   encodeMultixactOffsets,
   encodeVmClear,
@@ -110,6 +116,14 @@ export function clogChanges(xids: readonly number[], committed: boolean, timeUs:
   return groupByPage(xids, CLOG_XACTS_PER_PAGE).map(([pageNumber, group]) => ({
     pageNumber,
     value: encodeClogSet(group, committed, timeUs),
+  }));
+}
+
+/** pg_commit_ts pages of a commit, while commit times are kept. */
+export function commitTsChanges(xids: readonly number[], timeUs: number, origin: number): PageChange[] {
+  return groupByPage(xids, COMMIT_TS_XACTS_PER_PAGE).map(([pageNumber, group]) => ({
+    pageNumber,
+    value: encodeCommitTs(group, timeUs, origin),
   }));
 }
 

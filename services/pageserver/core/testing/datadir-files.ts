@@ -41,7 +41,7 @@ function place(files: Files, found: DataDirPath, path: string, bytes: Buffer): v
 export async function filesFromView({ view, store }: IngestedHistory): Promise<Map<string, Buffer>> {
   const at = store.lastRecordLsn;
   const files = new Map<string, Buffer>();
-  const directories = ['pg_xact', 'pg_multixact/members', 'pg_multixact/offsets'];
+  const directories = ['pg_xact', 'pg_multixact/members', 'pg_multixact/offsets', 'pg_commit_ts'];
   for (const kind of SLRU_KINDS) {
     for (const { segno } of await view.slruSegments(kind, at)) {
       const name = segno.toString(16).toUpperCase().padStart(4, '0');

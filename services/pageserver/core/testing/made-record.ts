@@ -16,6 +16,7 @@ export interface MadeRecord {
   readonly rmid: number;
   readonly info: number;
   readonly xid?: number;
+  readonly originId?: number;
   readonly mainData?: Uint8Array;
   readonly blocks?: readonly MadeBlock[];
 }
@@ -31,6 +32,7 @@ export function madeRecord(made: MadeRecord): WalRecord {
   record.rmid = made.rmid;
   record.info = made.info;
   record.xid = made.xid ?? 0;
+  record.originId = made.originId ?? 0;
   record.bytes = bytes;
   record.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   record.mainDataLength = made.mainData?.length ?? 0;

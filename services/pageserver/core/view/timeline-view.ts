@@ -6,8 +6,10 @@ import { StorageError } from '#shared/core/errors.js';
 import { formatLsn, type Lsn } from '#shared/core/lsn.js';
 import type { TrackerState } from '#shared/postgres/checkpoint-tracker.js';
 import { readTrackerState } from '../ingest/checkpoint-state.js';
-import { makeKey } from '../key.js';
+import { keyBlock, makeKey } from '../key.js';
+import { type AuxFile, decodeAuxFiles, decodeOrigin, isOwn } from '../aux-files.js';
 import {
+  AUX_FILE_RANGE,
   BLOCK_BYTES,
   CONTROL_FILE_KEY,
   DATABASE_RANGE,
@@ -19,6 +21,7 @@ import {
   FORK_VM,
   formatRel,
   type KeyRange,
+  ORIGIN_RANGE,
   parseDatabaseKey,
   parseRelationSizeKey,
   parseSlruSizeKey,
@@ -58,6 +61,17 @@ export interface PreparedTransaction {
   readonly xid: number;
   /** The state file without its CRC. */
   readonly state: Uint8Array;
+}
+
+export interface DatedAuxFile extends AuxFile {
+  /** The end of the record that brought it, or one with the same hash. */
+  readonly putLsn: Lsn;
+}
+
+/** How far the changes of another server have been taken over. */
+export interface OriginProgress {
+  readonly id: number;
+  readonly remoteLsn: Lsn;
 }
 
 /** What WalIngest knows of sizes at the head; undefined = ask the store. */
@@ -156,6 +170,24 @@ export class TimelineView {
   async preparedTransactions(at: Lsn): Promise<PreparedTransaction[]> {
     const entries = await this.store.scan(TWO_PHASE_RANGE.start, TWO_PHASE_RANGE.end, at);
     return entries.map(({ key, value }) => ({ xid: parseTwoPhaseKey(key), state: value }));
+  }
+
+  /** The timeline's own, not those of its ancestor. */
+  async auxFiles(at: Lsn): Promise<DatedAuxFile[]> {
+    const entries = await this.store.scan(AUX_FILE_RANGE.start, AUX_FILE_RANGE.end, at);
+    return entries.flatMap(({ value }) => {
+      const { putLsn, files } = decodeAuxFiles(value);
+      return isOwn(putLsn, this.store.ancestor) ? files.map((file) => ({ ...file, putLsn })) : [];
+    });
+  }
+
+  /** The timeline's own, by id. */
+  async origins(at: Lsn): Promise<OriginProgress[]> {
+    const entries = await this.store.scan(ORIGIN_RANGE.start, ORIGIN_RANGE.end, at);
+    return entries.flatMap(({ key, value }) => {
+      const { putLsn, remoteLsn } = decodeOrigin(value);
+      return isOwn(putLsn, this.store.ancestor) ? [{ id: keyBlock(key), remoteLsn }] : [];
+    });
   }
 
   /** What a shutdown checkpoint written at `at` must say. */
