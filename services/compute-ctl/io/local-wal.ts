@@ -34,7 +34,7 @@ export class LocalWal {
   async read(fromLsn: Lsn, endLsn: Lsn): Promise<Uint8Array | null> {
     if (fromLsn < this.startLsn) return null;
     const offset = segmentOffset(fromLsn, this.segSize);
-    const bytes = new Uint8Array(Math.min(endLsn - fromLsn, this.segSize - offset));
+    const bytes = Buffer.allocUnsafeSlow(Math.min(endLsn - fromLsn, this.segSize - offset));
     const path = join(this.walDir, segmentName(segmentNumber(fromLsn, this.segSize), this.segSize));
     try {
       await using file = await open(path, 'r');

@@ -10,6 +10,7 @@ import type { PageserverFeedback } from '../core/messages.js';
 import type { PeerIndex } from '../core/peer.js';
 import { WalProposer } from '../core/walproposer.js';
 import type { Effect, Input, ProposerConfig } from '../core/walproposer.js';
+import { ProposerEncoder } from '../rpc/proposer-encoder.js';
 import { SafekeeperConnection } from './safekeeper-connection.js';
 import { WalSource } from './wal-source.js';
 
@@ -49,6 +50,7 @@ export class ProposerRunner {
   private readonly options: RunnerOptions;
   private readonly log: Logger;
   private readonly links: Link[];
+  private readonly encoder = new ProposerEncoder();
   private readonly queue: Input[] = [];
   private stepping = false;
   private closed = false;
@@ -113,7 +115,7 @@ export class ProposerRunner {
   private connect(peer: PeerIndex): void {
     const link = this.link(peer);
     link.reconnectTimer = null;
-    link.connection = new SafekeeperConnection(this.addr(peer), {
+    link.connection = new SafekeeperConnection(this.addr(peer), this.encoder, {
       onMessage: (message) => {
         link.failures = 0;
         this.take({ kind: 'message', peer, message });

@@ -3,13 +3,14 @@
  * for the next one. Ends once, by `onClosed`, whoever ended it.
  */
 import type { ClientDuplexStream } from '@grpc/grpc-js';
-import { ConsensusServiceClient } from '#gen/neon/safekeeper/v1/safekeeper.js';
-import type { ProposeRequest, ProposeResponse } from '#gen/neon/safekeeper/v1/safekeeper.js';
+import { ConsensusServiceClient, ConsensusServiceService } from '#gen/neon/safekeeper/v1/safekeeper.js';
+import type { ProposeResponse } from '#gen/neon/safekeeper/v1/safekeeper.js';
 import { StorageError } from '#shared/core/errors.js';
 import { createClient, traceMetadata } from '#shared/rpc/client.js';
 import { fromGrpcError } from '#shared/rpc/error-map.js';
 import type { AcceptorMessage, ProposerMessage } from '../core/messages.js';
-import { acceptorMessageFromWire, proposerMessageToWire } from '../rpc/consensus-codec.js';
+import { acceptorMessageFromWire } from '../rpc/consensus-codec.js';
+import type { ProposerEncoder } from '../rpc/proposer-encoder.js';
 
 export interface ConnectionEvents {
   onMessage(message: AcceptorMessage): void;
@@ -18,16 +19,18 @@ export interface ConnectionEvents {
 
 export class SafekeeperConnection {
   private readonly client: ConsensusServiceClient;
-  private readonly stream: ClientDuplexStream<ProposeRequest, ProposeResponse>;
+  private readonly stream: ClientDuplexStream<ProposerMessage, ProposeResponse>;
   private readonly events: ConnectionEvents;
   private closed = false;
   private waiting: (() => void)[] = [];
   writable = true;
 
-  constructor(addr: string, events: ConnectionEvents) {
+  constructor(addr: string, encoder: ProposerEncoder, events: ConnectionEvents) {
     this.events = events;
     this.client = createClient(ConsensusServiceClient, addr);
-    this.stream = this.client.propose(traceMetadata());
+    const { path, responseDeserialize } = ConsensusServiceService.propose;
+    const serialize = (message: ProposerMessage): Buffer => encoder.encode(message);
+    this.stream = this.client.makeBidiStreamRequest(path, serialize, responseDeserialize, traceMetadata());
     this.stream.on('data', (response: ProposeResponse) => this.receive(response));
     this.stream.on('error', (error) => this.finish(fromGrpcError(error)));
     this.stream.on('end', () => this.finish(new StorageError('unavailable', 'the safekeeper ended the stream')));
@@ -37,7 +40,7 @@ export class SafekeeperConnection {
   /** Sends; queues in the stream when the safekeeper is slow: look at `writable` before sending WAL. */
   send(message: ProposerMessage): void {
     if (this.closed) return;
-    this.writable = this.stream.write(proposerMessageToWire(message));
+    this.writable = this.stream.write(message);
   }
 
   /** Calls back when WAL may be sent; never, once the connection has ended. */

@@ -11,6 +11,9 @@ import { WalWindow } from '../core/wal-window.js';
 import { DonorStream } from './donor-stream.js';
 import { LocalWal } from './local-wal.js';
 
+/** Read from pg_wal at a time: several pieces' worth, since a file is opened and checked for each. */
+const LOCAL_READ_BYTES = 1 << 20;
+
 /** A safekeeper that has WAL of this term's history durably below `flushLsn`. */
 export interface Donor {
   readonly addr: string;
@@ -31,6 +34,8 @@ export class WalSource {
   private local: LocalWal | null = null;
   private localStartLsn: Lsn = INVALID_LSN;
   private readonly donors = new Map<PeerIndex, DonorStream>();
+  /** What was last read from pg_wal for each safekeeper; those in step use each other's. */
+  private readonly localReads = new Map<PeerIndex, { readonly beginLsn: Lsn; readonly bytes: Uint8Array }>();
   /** Bytes read from pg_wal and from donors, for metrics. */
   localBytes = 0;
   donorBytes = 0;
@@ -52,16 +57,23 @@ export class WalSource {
 
   /** What is in memory at once; otherwise null, and `read` is the way. */
   readNow(fromLsn: Lsn, endLsn: Lsn): Uint8Array | null {
-    return this.window?.read(fromLsn, endLsn) ?? null;
+    const recent = this.window?.read(fromLsn, endLsn) ?? null;
+    if (recent !== null) return recent;
+    for (const { beginLsn, bytes } of this.localReads.values()) {
+      const offset = fromLsn - beginLsn;
+      if (offset >= 0 && offset < bytes.length) return bytes.subarray(offset, offset + (endLsn - fromLsn));
+    }
+    return null;
   }
 
   /** At least one byte of [fromLsn, endLsn). Throws StorageError `unavailable` when nobody has it at the moment. */
   async read(peer: PeerIndex, fromLsn: Lsn, endLsn: Lsn): Promise<Uint8Array> {
-    if (this.local !== null && fromLsn >= this.localStartLsn) {
-      const bytes = await this.local.read(fromLsn, endLsn);
+    if (this.local !== null && this.window !== null && fromLsn >= this.localStartLsn) {
+      const bytes = await this.local.read(fromLsn, lsnMin(this.window.endLsn, (fromLsn + LOCAL_READ_BYTES) as Lsn));
       if (bytes !== null) {
         this.localBytes += bytes.length;
-        return bytes;
+        this.localReads.set(peer, { beginLsn: fromLsn, bytes });
+        return bytes.subarray(0, endLsn - fromLsn);
       }
     }
     const bytes = await this.readFromDonor(peer, fromLsn, endLsn);
@@ -71,25 +83,31 @@ export class WalSource {
 
   /** The connection to `peer` ended: its donor is not needed now. */
   forget(peer: PeerIndex): void {
+    this.localReads.delete(peer);
+    this.closeDonor(peer);
+  }
+
+  private closeDonor(peer: PeerIndex): void {
     this.donors.get(peer)?.close();
     this.donors.delete(peer);
   }
 
   close(): void {
-    for (const peer of [...this.donors.keys()]) this.forget(peer);
+    for (const peer of [...this.donors.keys()]) this.closeDonor(peer);
+    this.localReads.clear();
   }
 
   private async readFromDonor(peer: PeerIndex, fromLsn: Lsn, endLsn: Lsn): Promise<Uint8Array> {
     let stream = this.donors.get(peer);
     if (stream === undefined || stream.position !== fromLsn || stream.endLsn <= fromLsn) {
-      this.forget(peer);
+      this.closeDonor(peer);
       stream = this.openDonor(peer, fromLsn);
       this.donors.set(peer, stream);
     }
     try {
       return await stream.read(endLsn - fromLsn);
     } catch (error) {
-      if (this.donors.get(peer) === stream) this.forget(peer);
+      if (this.donors.get(peer) === stream) this.closeDonor(peer);
       throw error;
     }
   }
