@@ -11,9 +11,8 @@ import { formatLsn, lsn, MAX_LSN } from '#shared/core/lsn.js';
 import { crc32c } from '#shared/postgres/crc32c.js';
 import type { TempCluster } from '#shared/postgres/testing/temp-cluster.js';
 import { callUnary, createClient } from '#shared/rpc/client.js';
-import { FORK_FSM } from './core/keyspace.js';
 import { RecordedHistory } from './core/testing/recorded-history.js';
-import type { ActiveTimeline } from './tenant/active-timeline.js';
+import { comparePages } from './testing/compare-pages.js';
 import { errorOf, PagestreamClient } from './testing/pagestream-client.js';
 import { fileBlocks, RecordedServer, TTID, until } from './testing/recorded-server.js';
 
@@ -35,43 +34,6 @@ async function load(cluster: TempCluster): Promise<void> {
   `);
   await cluster.psql(`begin; update items set body = 'x' where id < 900; savepoint a; insert into items values (-1, '', 1);
     rollback to a; insert into items values (-2, '', 2); commit; create table late as select * from items;`);
-}
-
-/** Every page of every relation at `at`, asked through the libpq port, against the files of a recovered cluster. */
-async function comparePages(
-  addr: string,
-  timeline: ActiveTimeline,
-  at: Lsn,
-  requestLsn: Lsn,
-  truth: TempCluster,
-): Promise<number> {
-  const client = await PagestreamClient.open(
-    addr,
-    `pagestream_v3 ${timeline.ttid.tenantId} ${timeline.ttid.timelineId}`,
-  );
-  let count = 0;
-  for (const rel of await timeline.view.relations(at)) {
-    const blocks = fileBlocks(truth, rel) ?? [];
-    const name = `${rel.db}/${rel.rel}.${rel.fork}`;
-    if (rel.fork === FORK_FSM) {
-      // The free space map is not logged: pages must only be there.
-      const pages = Array.from({ length: rel.sizeBlocks }, (_, block) => client.getPage(rel, block, { requestLsn }));
-      assert.ok(
-        (await Promise.all(pages)).every(({ tag }) => tag === 102),
-        name,
-      );
-      continue;
-    }
-    assert.equal(rel.sizeBlocks, blocks.length, `size of ${name}`);
-    const answers = await Promise.all(blocks.map((_, block) => client.getPage(rel, block, { requestLsn })));
-    answers.forEach((answer, block) => {
-      assert.equal(answer.tag, 102, answer.tag === 103 ? errorOf(answer) : '');
-      assert.ok(answer.body.equals(blocks[block] ?? Buffer.alloc(0)), `${name} block ${block} differs`);
-    });
-    count += blocks.length;
-  }
-  client.close();
-  return count;
 }
 
 describe('page server on a recorded history', function () {

@@ -17,6 +17,8 @@ import { publishNewLayers } from './publish-layers.js';
 import type { ImageInput, ImageJob } from './image-maker.js';
 import type { LayerFile } from './layer-file.js';
 
+/** Image layers up to this many times the target size are written again when a part of them is due. */
+const REWRITE_TARGETS_MAX = 2;
 /** Keys remembered as refused: alone they are not tried again before a restart. */
 const REFUSED_MAX = 10_000;
 
@@ -41,8 +43,13 @@ export class ImageCompaction {
   }
 
   /** Null when nothing is due. */
-  plan(threshold: number): ImagePlan | null {
-    return planImages(this.target.layers().layers, threshold, this.refused);
+  plan(imageCreationThreshold: number): ImagePlan | null {
+    const rewriteBytesMax = REWRITE_TARGETS_MAX * this.target.env.limits.layerTargetBytes;
+    return planImages(this.target.layers().layers, {
+      imageCreationThreshold,
+      refused: this.refused,
+      canRewrite: (image) => image.metadata.sizeBytes <= rewriteBytesMax,
+    });
   }
 
   /** The image layers made, published and shown to readers; null when an ancestor is not yet where the branch needs it. */

@@ -20,7 +20,7 @@ export type ReconstructPage = (
 ) => Uint8Array;
 
 /** The sizes of relations and SLRU segments at an LSN; null = every page counts, whatever the sizes say. */
-export type ReadLiveSizes = (store: TimelineStore, at: Lsn) => Promise<LiveSizes | null>;
+export type ReadLiveSizes = (scan: TimelineStore['scan'], at: Lsn) => Promise<LiveSizes | null>;
 
 export interface StorageLimits extends TenantSettings {
   /** An in-memory layer is frozen when it uses this much memory (or by WAL distance or age: TenantSettings). */
@@ -99,9 +99,9 @@ export interface StorageEnvOptions {
   readonly readLiveSizes?: ReadLiveSizes;
 }
 
-async function readSizes(store: TimelineStore, at: Lsn): Promise<LiveSizes> {
-  const relations = await store.scan(RELATION_SIZE_RANGE.start, RELATION_SIZE_RANGE.end, at);
-  return liveSizesOf(relations, await store.scan(SLRU_SIZE_RANGE.start, SLRU_SIZE_RANGE.end, at));
+async function readSizes(scan: TimelineStore['scan'], at: Lsn): Promise<LiveSizes> {
+  const relations = await scan(RELATION_SIZE_RANGE.start, RELATION_SIZE_RANGE.end, at);
+  return liveSizesOf(relations, await scan(SLRU_SIZE_RANGE.start, SLRU_SIZE_RANGE.end, at));
 }
 
 /** One a process; `env.layers.close()` at the end gives the files back. */

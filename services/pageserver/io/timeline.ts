@@ -174,7 +174,9 @@ export class Timeline implements TimelineStore {
       owner: () => this.owner(),
       layers: () => this.layers,
       chain: () => this.chain(),
-      readLiveSizes: (at) => this.env.readLiveSizes(this, at),
+      // Past the check of the cutoff: images may be due at an LSN that no client can read any more.
+      readLiveSizes: (lsnAt) =>
+        this.env.readLiveSizes((start, end, at) => this.reader.scan(this, start, end, at), lsnAt),
       replaceLayers: (remove, add) => (this.layers = this.layers.with({ remove, add })),
     };
   }

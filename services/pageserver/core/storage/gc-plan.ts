@@ -44,7 +44,7 @@ export function planCutoff(inputs: CutoffInputs): Lsn {
 
 /**
  * Layers that may go. A layer stays when
- *   - it has versions at or above the cutoff, or
+ *   - it may have versions above the cutoff, or
  *   - a read at the cutoff may come to it: image layers between it and the cutoff do not cover all of its keys, or
  *   - a read at a branch point below the cutoff may come to it, for the same reason.
  * What is shadowed at the cutoff is shadowed at every later LSN.
@@ -54,7 +54,7 @@ export function planRemoval<L extends LayerSpan>(layers: readonly L[], cutoff: L
   const points = [cutoff, ...[...new Set(branchPoints)].filter((point) => point < cutoff)];
   return layers.filter(
     (layer) =>
-      layer.lsnEnd <= cutoff &&
+      layer.lsnEnd <= cutoff + 1 &&
       points.every((point) => point < layer.lsnStart || isShadowed(layer, wholeSpan(layer), point, images)),
   );
 }
