@@ -84,7 +84,7 @@ export class TestStack implements AsyncDisposable {
     await chmod(root, 0o711);
     const stack = new TestStack(root);
     try {
-      await stack.neon('init', '--safekeepers', String(options.safekeepers ?? 3));
+      await stack.neon('init', '--free-ports', '--safekeepers', String(options.safekeepers ?? 3));
       await stack.startDaemon();
       await stack.neon('tenant', 'create');
     } catch (error) {

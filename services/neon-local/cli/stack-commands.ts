@@ -25,6 +25,7 @@ export interface InitOptions {
   readonly safekeepers?: number;
   readonly remoteStorage?: string;
   readonly initdbImage?: string;
+  readonly freePorts?: boolean;
 }
 
 /** Makes the stack's directory; does nothing when it exists. Returns whether it was made. */
@@ -40,6 +41,7 @@ export async function initRepo(repo: RepoDir, options: InitOptions): Promise<boo
     safekeeperCount: options.safekeepers ?? 3,
     remoteStorage: options.remoteStorage ?? pathToFileURL(join(repo.path, 'storage')).href,
     initdbImage,
+    freePorts: options.freePorts ?? false,
   });
   return true;
 }
@@ -129,6 +131,7 @@ export function addStackCommands(program: Command): void {
       'object store: file:///dir or s3://bucket/prefix?endpoint=URL; default: a local directory',
     )
     .option('--initdb-image <path>', 'tar that new tenants begin from; default: the one made by the set-up')
+    .option('--free-ports', 'any free ports instead of the well-known ones')
     .action(async (given: InitOptions) => {
       const repo = openRepo(options());
       const made = await initRepo(repo, given);

@@ -71,7 +71,13 @@ describe('restart policy', () => {
 
 describe('stack', () => {
   it('gives every service its own ports and the broker to all others', () => {
-    const config = { version: 1 as const, safekeeperCount: 3, remoteStorage: 'file:///x', initdbImage: '/i.tar' };
+    const config = {
+      version: 1 as const,
+      safekeeperCount: 3,
+      remoteStorage: 'file:///x',
+      initdbImage: '/i.tar',
+      freePorts: false,
+    };
     const services = planServices(config);
     const ports = services.flatMap((service) => Object.values(service.defaultPorts));
     assert.equal(new Set(ports).size, ports.length);

@@ -7,6 +7,8 @@ export const stackConfigSchema = z.object({
   /** Object store URL; default: a directory of the stack. */
   remoteStorage: z.string(),
   initdbImage: z.string(),
+  /** Any free ports instead of the well-known ones. */
+  freePorts: z.boolean().default(false),
 });
 export type StackConfig = z.infer<typeof stackConfigSchema>;
 

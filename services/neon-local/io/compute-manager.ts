@@ -11,7 +11,7 @@ import { callUnary, createClient } from '#shared/rpc/client.js';
 import type { Logger } from '#shared/runtime/log.js';
 import type { ComputeEntry } from '../core/catalog.js';
 import { buildComputeSpec } from '../core/compute-spec.js';
-import { choosePort } from './ports.js';
+import { choosePort, isPortTaken } from './ports.js';
 import { programPath } from './storage-stack.js';
 import type { StorageStack } from './storage-stack.js';
 import { SupervisedProcess } from './supervised-process.js';
@@ -20,6 +20,7 @@ import type { ProcessState } from './supervised-process.js';
 export const DEFAULT_PG_PORT = 55432;
 export const START_TIMEOUT_MS = 90_000;
 const STOP_GRACE_MS = 40_000;
+const PORT_ATTEMPTS_MAX = 4;
 const TERMINATE_DEADLINE_MS = 30_000;
 /** A terminated compute_ctl ends by itself. */
 const EXIT_AFTER_TERMINATE_MS = 5_000;
@@ -41,6 +42,7 @@ export interface ComputeManagerOptions {
   readonly pgBin: string;
   readonly stack: StorageStack;
   readonly taken: Set<number>;
+  readonly freePorts: boolean;
   readonly log: Logger;
   readonly logPath: (name: string) => string;
 }
@@ -81,7 +83,8 @@ export class ComputeManager {
   private async choosePgPort(entry: ComputeEntry): Promise<number> {
     const { taken } = this.options;
     taken.delete(entry.pgPort);
-    if (!entry.pgPortFixed) return choosePort([entry.pgPort, DEFAULT_PG_PORT], taken);
+    const usual = this.options.freePorts ? 0 : DEFAULT_PG_PORT;
+    if (!entry.pgPortFixed) return choosePort([entry.pgPort, usual], taken);
     const port = await choosePort([entry.pgPort], taken);
     if (port !== entry.pgPort) {
       taken.delete(port);
@@ -99,19 +102,31 @@ export class ComputeManager {
       const old = this.processes.get(entry.name);
       if (old?.state === 'running') return entry.pgPort;
       if (old !== undefined) await old.stop(STOP_GRACE_MS);
-      const pgPort = await this.choosePgPort(entry);
-      const dir = join(this.options.baseDir, entry.name);
-      await removeDurable(dir);
-      await ensureDir(dir);
-      // Postgres may run as another user than we: it must be able to pass through.
-      await chmod(dir, 0o711);
-      const specPath = join(dir, 'spec.json');
-      await writeFileDurable(specPath, Buffer.from(JSON.stringify(this.spec(entry, timelineId, pgPort), null, 2)));
-      const process = this.makeProcess(entry.name, dir, specPath, pgPort, timeoutMs);
-      this.processes.set(entry.name, process);
-      await process.start();
-      return pgPort;
+      for (let attempt = 1; ; attempt++) {
+        const pgPort = await this.choosePgPort(entry);
+        try {
+          await this.launch(entry, timelineId, pgPort, timeoutMs);
+          return pgPort;
+        } catch (error) {
+          // Somebody took the port between our look and Postgres' start.
+          const again = !entry.pgPortFixed && attempt < PORT_ATTEMPTS_MAX && isPortTaken(errorText(error));
+          if (!again) throw error;
+        }
+      }
     });
+  }
+
+  private async launch(entry: ComputeEntry, timelineId: string, pgPort: number, timeoutMs: number): Promise<void> {
+    const dir = join(this.options.baseDir, entry.name);
+    await removeDurable(dir);
+    await ensureDir(dir);
+    // Postgres may run as another user than we: it must be able to pass through.
+    await chmod(dir, 0o711);
+    const specPath = join(dir, 'spec.json');
+    await writeFileDurable(specPath, Buffer.from(JSON.stringify(this.spec(entry, timelineId, pgPort), null, 2)));
+    const process = this.makeProcess(entry.name, dir, specPath, pgPort, timeoutMs);
+    this.processes.set(entry.name, process);
+    await process.start();
   }
 
   private spec(entry: ComputeEntry, timelineId: string, pgPort: number): Record<string, unknown> {

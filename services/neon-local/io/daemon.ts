@@ -64,13 +64,15 @@ export class Daemon {
     try {
       const catalog = await repo.catalog();
       const taken = new Set<number>();
-      const port = await choosePort([(await repo.ports())['daemon.grpc'] ?? 0, DEFAULT_GRPC_PORT], taken);
+      const usual = config.freePorts ? 0 : DEFAULT_GRPC_PORT;
+      const port = await choosePort([(await repo.ports())['daemon.grpc'] ?? 0, usual], taken);
       const stack = new StorageStack(repo, config, log);
       const computes = new ComputeManager({
         baseDir: await computesDir(repo.path),
         pgBin: options.env['PG_BIN'] ?? DEFAULT_PG_BIN,
         stack,
         taken,
+        freePorts: config.freePorts,
         log,
         logPath: (name) => repo.logPath(name),
       });

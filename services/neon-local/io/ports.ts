@@ -1,4 +1,5 @@
 /** Free TCP ports on loopback. A port found free may be taken by somebody else before it is used; who uses it must cope. */
+import { randomInt } from 'node:crypto';
 import { createServer } from 'node:net';
 import { StorageError } from '#shared/core/errors.js';
 
@@ -19,7 +20,17 @@ function tryListen(port: number): Promise<number | null> {
   });
 }
 
-/** The first of the wanted ports that is free, else any free one. Ports in `taken` are passed over; the result is added to it. */
+/** Below the range from which the kernel takes ports of outgoing connections, so that none of those gets in the way later. */
+const FREE_PORT_MIN = 12_000;
+const FREE_PORT_MAX = 32_000;
+const ATTEMPTS_MAX = 200;
+
+/** Whether the text of a failed start says that somebody else has the port. */
+export function isPortTaken(text: string): boolean {
+  return /EADDRINUSE|address already in use|could not listen on/i.test(text);
+}
+
+/** The first of the wanted ports that is free, else a random free one. Ports in `taken` are passed over; the result is added to it. */
 export async function choosePort(wanted: readonly number[], taken: Set<number>): Promise<number> {
   for (const port of wanted) {
     if (port > 0 && !taken.has(port) && (await tryListen(port)) !== null) {
@@ -27,9 +38,9 @@ export async function choosePort(wanted: readonly number[], taken: Set<number>):
       return port;
     }
   }
-  for (let attempt = 0; attempt < 20; attempt++) {
-    const port = await tryListen(0);
-    if (port !== null && !taken.has(port)) {
+  for (let attempt = 0; attempt < ATTEMPTS_MAX; attempt++) {
+    const port = randomInt(FREE_PORT_MIN, FREE_PORT_MAX);
+    if (!taken.has(port) && (await tryListen(port)) !== null) {
       taken.add(port);
       return port;
     }

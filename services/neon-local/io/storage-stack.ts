@@ -1,16 +1,17 @@
 /** The storage services of a stack as supervised processes: broker first, then safekeepers and page server together. */
 import { fileURLToPath } from 'node:url';
-import { StorageError } from '#shared/core/errors.js';
+import { errorText, StorageError } from '#shared/core/errors.js';
 import { ensureDir } from '#shared/io/files.js';
 import type { Logger } from '#shared/runtime/log.js';
 import { planServices, serviceFlags } from '../core/stack.js';
 import type { PortName, ServiceSpec, StackConfig } from '../core/stack.js';
-import { choosePort } from './ports.js';
+import { choosePort, isPortTaken } from './ports.js';
 import type { RepoDir } from './repo-dir.js';
 import { SupervisedProcess } from './supervised-process.js';
 
 const READY_TIMEOUT_MS = 60_000;
 const STOP_GRACE_MS = 20_000;
+const PORT_ATTEMPTS_MAX = 4;
 
 export function programPath(program: string): string {
   return fileURLToPath(new URL(`../../${program}/main.js`, import.meta.url));
@@ -39,28 +40,44 @@ export class StorageStack {
     const specs = planServices(this.config);
     const remembered = await this.repo.ports();
     for (const spec of specs) await this.prepare(spec, remembered, taken);
+    try {
+      const [broker, ...others] = specs;
+      if (broker) await this.startOne(broker.name, taken);
+      const results = await Promise.allSettled(others.map((spec) => this.startOne(spec.name, taken)));
+      const failed = results.filter((result) => result.status === 'rejected').map((result) => errorText(result.reason));
+      if (failed.length > 0) throw new StorageError('unavailable', failed.join('\n'));
+    } catch (error) {
+      await this.stop();
+      throw error;
+    }
     const ports = Object.fromEntries(
       [...this.running.values()].flatMap(({ spec, ports: own }) =>
         Object.entries(own).map(([port, value]) => [`${spec.name}.${port}`, value]),
       ),
     );
     await this.repo.savePorts({ ...remembered, ...ports });
-    try {
-      const [broker, ...others] = specs;
-      if (broker) await this.service(broker.name).process.start();
-      const results = await Promise.allSettled(others.map((spec) => this.service(spec.name).process.start()));
-      const failed = results.filter((result) => result.status === 'rejected').map((result) => String(result.reason));
-      if (failed.length > 0) throw new StorageError('unavailable', failed.join('\n'));
-    } catch (error) {
-      await this.stop();
-      throw error;
+  }
+
+  /** Starts a service; when somebody took one of its ports in the meantime, again with others. */
+  private async startOne(name: string, taken: Set<number>): Promise<void> {
+    const { process, ports } = this.service(name);
+    for (let attempt = 1; ; attempt++) {
+      try {
+        await process.start();
+        return;
+      } catch (error) {
+        if (attempt >= PORT_ATTEMPTS_MAX || !isPortTaken(errorText(error))) throw error;
+        this.log.warn({ process: name }, 'a port was taken by somebody else, trying others');
+        for (const port of Object.keys(ports) as PortName[]) ports[port] = await choosePort([], taken);
+      }
     }
   }
 
   private async prepare(spec: ServiceSpec, remembered: Record<string, number>, taken: Set<number>): Promise<void> {
     const ports: Partial<Record<PortName, number>> = {};
     for (const [port, usual] of Object.entries(spec.defaultPorts) as Array<[PortName, number]>) {
-      ports[port] = await choosePort([remembered[`${spec.name}.${port}`] ?? 0, usual], taken);
+      const wanted = [remembered[`${spec.name}.${port}`] ?? 0, this.config.freePorts ? 0 : usual];
+      ports[port] = await choosePort(wanted, taken);
     }
     const dataDir = this.repo.dataDir(spec.name);
     await ensureDir(dataDir);
