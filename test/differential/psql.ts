@@ -47,7 +47,10 @@ export function runScript(side: Side, sql: string, options: ScriptOptions): Prom
     child.stdout.on('data', (chunk: Buffer) => void chunks.push(chunk));
     child.once('error', reject);
     child.once('close', (code, signal) => {
-      const text = Buffer.concat(chunks).toString('utf8').replaceAll(options.dir, 'DIR');
+      const text = Buffer.concat(chunks)
+        .toString('utf8')
+        .replaceAll(options.dir, 'DIR')
+        .replace(/(with PID) \d+/g, '$1 …');
       resolve(code === 0 ? text : `${text}\npsql ended with ${signal ?? `code ${code}`}\n`);
     });
     // A server that breaks the connection ends psql before it has read all; its output says so.

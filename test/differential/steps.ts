@@ -4,6 +4,7 @@
  *   # comment
  *   == title                    new scenario; all sessions of the one before are closed
  *   NAME: SQL                   one statement on session NAME, which is opened at its first step
+ *   NAME!: SQL                  the same, and waits for its end: for what ends by itself, by a deadlock or a time limit
  *   NAME cancel                 pg_cancel_backend
  *   NAME terminate              pg_terminate_backend
  *
@@ -20,7 +21,7 @@ const STEP_TIMEOUT_MS = 60_000;
 
 export type Step =
   | { readonly kind: 'scenario'; readonly title: string }
-  | { readonly kind: 'run'; readonly session: string; readonly sql: string }
+  | { readonly kind: 'run'; readonly session: string; readonly sql: string; readonly toTheEnd: boolean }
   | { readonly kind: 'signal'; readonly session: string; readonly how: 'cancel' | 'terminate' };
 
 export function parseSteps(text: string): Step[] {
@@ -32,8 +33,8 @@ export function parseSteps(text: string): Step[] {
   return lines.map((line): Step => {
     const title = /^== (.+)$/.exec(line)?.[1];
     if (title !== undefined) return { kind: 'scenario', title };
-    const [, session, sql] = /^([a-z]\w*): (.+)$/.exec(line) ?? [];
-    if (session !== undefined && sql !== undefined) return { kind: 'run', session, sql };
+    const [, session, mark, sql] = /^([a-z]\w*)(!?): (.+)$/.exec(line) ?? [];
+    if (session !== undefined && sql !== undefined) return { kind: 'run', session, sql, toTheEnd: mark === '!' };
     const [, target, how] = /^([a-z]\w*) (cancel|terminate)$/.exec(line) ?? [];
     if (target !== undefined)
       return { kind: 'signal', session: target, how: how === 'cancel' ? 'cancel' : 'terminate' };
@@ -47,6 +48,7 @@ class Session {
   readonly client: pg.Client;
   pid = 0;
   running = false;
+  isKnownToWait = false;
   /** What happened since it was last asked: results, errors, notices, notifications. */
   private news: string[] = [];
   private notifications: string[] = [];
@@ -95,8 +97,7 @@ class Session {
 
 function formatResult(result: pg.QueryArrayResult<(string | null)[]>): string {
   const rows = result.rows.map((row) => `  ${row.map((field) => field ?? '∅').join(' | ')}`);
-  return [`${result.command} ${result.rowCount ?? ''}`.trim(), ...rows].join('
-');
+  return [`${result.command} ${result.rowCount ?? ''}`.trim(), ...rows].join('\n');
 }
 
 /** Details name processes and transactions by numbers that differ from run to run. */
@@ -129,6 +130,7 @@ class Scenario {
         if (session.running) throw new Error(`session ${step.session} still waits and cannot run: ${step.sql}`);
         this.output.push(`${step.session}: ${step.sql}`);
         session.begin(step.sql);
+        if (step.toTheEnd) await this.end(session);
         await this.settle(session);
         break;
       }
@@ -136,8 +138,7 @@ class Scenario {
         const session = await this.session(step.session);
         this.output.push(`${step.session} ${step.how}`);
         await this.control.query(`select pg_${step.how}_backend($1)`, [session.pid]);
-        const deadline = Date.now() + STEP_TIMEOUT_MS;
-        while (session.running && Date.now() < deadline) await sleep(POLL_MS);
+        await this.end(session);
         break;
       }
       default:
@@ -161,9 +162,13 @@ class Scenario {
     return session;
   }
 
+  private async end(session: Session): Promise<void> {
+    const deadline = Date.now() + STEP_TIMEOUT_MS;
+    while (session.running && Date.now() < deadline) await sleep(POLL_MS);
+  }
+
   /** Waits until the session's statement has ended or waits for a lock of another session. */
   private async settle(session: Session): Promise<void> {
-    const known = this.output.at(-1) === `${session.name} waits`;
     const deadline = Date.now() + STEP_TIMEOUT_MS;
     let isBlocked = false;
     while (session.running && !isBlocked) {
@@ -173,7 +178,8 @@ class Scenario {
     }
     const news = session.takeNews();
     for (const line of news) this.output.push(`${session.name} → ${line}`);
-    if (isBlocked && session.running && !known) this.output.push(`${session.name} waits`);
+    if (isBlocked && session.running && !session.isKnownToWait) this.output.push(`${session.name} waits`);
+    session.isKnownToWait = isBlocked && session.running;
   }
 
   private async isBlocked(session: Session): Promise<boolean> {
