@@ -26,10 +26,12 @@ import { applyCatalog } from './io/catalog.js';
 import { CommitFeed } from './io/commit-feed.js';
 import { timelineFacts } from './io/pageserver-client.js';
 import type { TimelineFacts } from './io/pageserver-client.js';
+import { lastWal } from './io/last-files.js';
 import { makeSocketDir, writeOwned } from './io/pgdata.js';
 import { findPostgres, PostgresProcess, stopLeftover } from './io/postgres-process.js';
 import type { PostgresBinary } from './io/postgres-process.js';
 import { orAborted, retryUnavailable } from './io/retry.js';
+import { fetchSlotWal } from './io/slot-wal.js';
 import { StorageSession } from './io/storage-session.js';
 
 /** The exit code of a compute that lost its timeline to a newer one: starting it again would only fight. */
@@ -198,6 +200,18 @@ export class Compute {
     const { account, socketDir, port, user } = ground;
     const { pgdata, startTimeoutMs } = this.config;
     const startedMs = performance.now();
+    const { proposer, addrs } = session.runner;
+    await fetchSlotWal({
+      pgdata,
+      ttid: ground.spec.ttid,
+      startLsn: this.startLsn,
+      segSize: ground.facts.segSize,
+      systemId: ground.facts.systemId,
+      account,
+      log: this.log,
+      term: proposer.term,
+      donors: proposer.holdersOf(this.startLsn).map((index) => addrs[index] ?? ''),
+    });
     const conf = renderPostgresConf(ground.spec, { socketDir, port });
     if (conf.skipped.length > 0)
       this.log.warn({ settings: conf.skipped }, 'left out settings that a stock server does not know');
@@ -266,7 +280,8 @@ export class Compute {
     let exitCode = 0;
     if (this.postgres !== null) {
       const exit = await this.postgres.stop('fast', this.config.stopTimeoutMs);
-      const settled = exit.code === 0 && (await this.settle());
+      let settled = exit.code === 0 && (await this.settle());
+      if (settled && (await this.keepLastFiles())) settled = await this.settle();
       if (!settled) {
         exitCode = EXIT_FAILED;
         this.log.error({ commitLsn: formatLsn(commitLsn()) }, 'Postgres was stopped before a quorum had all its WAL');
@@ -279,6 +294,23 @@ export class Compute {
     this.log.info({ flushLsn: formatLsn(commitLsn()) }, 'terminated');
     this.end(exitCode);
     return { flushLsn: commitLsn(), exitCode };
+  }
+
+  /** Appends what Postgres wrote to files after its last WAL. True when there is more WAL to commit now. */
+  private async keepLastFiles(): Promise<boolean> {
+    const { session, feed, log } = this;
+    if (session === null || feed === null || session.runner.proposer.phase !== 'leading') return false;
+    try {
+      const wal = await lastWal({ pgdata: this.config.pgdata, endLsn: feed.receivedLsn, log });
+      if (wal === null) return false;
+      session.runner.feed(wal.beginLsn, wal.bytes);
+      feed.receivedLsn = (wal.beginLsn + wal.bytes.length) as Lsn;
+      log.info({ files: wal.files.length, bytes: wal.bytes.length }, 'kept statistics and slots');
+      return true;
+    } catch (error) {
+      log.warn({ reason: errorText(error) }, 'could not keep statistics and slots');
+      return false;
+    }
   }
 
   /** Everything that Postgres sent is committed, and the safekeepers that can be reached know it: the next start has nothing to decide. */

@@ -179,6 +179,11 @@ export class WalProposer {
     return donors.sort((a, b) => b.flushLsn - a.flushLsn);
   }
 
+  /** Connected safekeepers that have this term's history durably up to `lsn`. */
+  holdersOf(lsn: Lsn): PeerIndex[] {
+    return this.peers.filter((peer) => peer.phase === 'streaming' && peer.flushLsn >= lsn).map((peer) => peer.index);
+  }
+
   private peer(index: PeerIndex): Peer {
     const peer = this.peers[index];
     assert(peer !== undefined, () => `no safekeeper number ${index}`);

@@ -2,14 +2,14 @@
  * The WAL that logical replication slots still need lies before the position where this compute starts. It is fetched from a safekeeper
  * into pg_wal before Postgres starts; from then on the slots themselves keep it.
  */
-import { open, stat } from 'node:fs/promises';
+import { chown, open, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { chown } from 'node:fs/promises';
 import { errorText, StorageError } from '#shared/core/errors.js';
 import type { TenantTimelineId } from '#shared/core/ids.js';
 import { formatLsn, INVALID_LSN } from '#shared/core/lsn.js';
 import type { Lsn } from '#shared/core/lsn.js';
-import { segmentName, segmentNumber, segmentOffset, segmentStart } from '#shared/postgres/wal-layout.js';
+import { normalizeLsn, segmentName, segmentNumber, segmentOffset, segmentStart } from '#shared/postgres/wal-layout.js';
+import { segmentPrefix } from '#shared/postgres/wal-synthesis.js';
 import type { Logger } from '#shared/runtime/log.js';
 import type { Account } from './account.js';
 import { DonorStream } from './donor-stream.js';
@@ -24,6 +24,7 @@ export interface SlotWalOptions {
   readonly ttid: TenantTimelineId;
   readonly startLsn: Lsn;
   readonly segSize: number;
+  readonly systemId: bigint;
   readonly account: Account | null;
   readonly log: Logger;
   readonly term: number;
@@ -37,7 +38,7 @@ export async function fetchSlotWal(options: SlotWalOptions): Promise<void> {
   const needed = (await logicalSlots(pgdata)).map((slot) => slot.restartLsn).filter((lsn) => lsn !== INVALID_LSN);
   const oldest = needed.length === 0 ? startLsn : (Math.min(...needed) as Lsn);
   if (oldest >= startLsn) return;
-  const fromLsn = segmentStart(oldest, segSize);
+  const fromLsn = normalizeLsn(oldest, segSize);
   const fields = { fromLsn: formatLsn(fromLsn), bytes: startLsn - fromLsn, slots: needed.length };
   if (startLsn - fromLsn > BYTES_MAX) {
     log.error(fields, 'logical replication slots lag too far; their WAL is not fetched');
@@ -61,7 +62,10 @@ export async function fetchSlotWal(options: SlotWalOptions): Promise<void> {
   log.error({ ...fields, reason: errorText(failure) }, 'logical replication slots lack their WAL');
 }
 
-/** The page headers that the base backup made up before `startLsn` are replaced by the true bytes. */
+/**
+ * What lies before `fromLsn` in its segment need not exist anywhere: page headers stand in for it, so that the server can open the segment.
+ * Those that the base backup made up behind it are replaced by the true bytes.
+ */
 async function copyFrom(options: SlotWalOptions, addr: string, fromLsn: Lsn): Promise<void> {
   const { pgdata, ttid, term, startLsn, segSize, account } = options;
   const stream = new DonorStream({ addr, ttid, term, fromLsn, endLsn: startLsn });
@@ -74,6 +78,10 @@ async function copyFrom(options: SlotWalOptions, addr: string, fromLsn: Lsn): Pr
       );
       await using file = await open(path, existed ? 'r+' : 'w+', 0o600);
       if (!existed) await file.truncate(segSize);
+      if (at === fromLsn) {
+        const prefix = segmentPrefix({ lsn: fromLsn, systemId: options.systemId, segSize });
+        for (const { offset, bytes } of prefix) await file.write(bytes, 0, bytes.length, offset);
+      }
       const segmentEnd = Math.min(startLsn, segmentStart(at, segSize) + segSize);
       while (at < segmentEnd) {
         const bytes = await stream.read(Math.min(READ_BYTES_MAX, segmentEnd - at));
