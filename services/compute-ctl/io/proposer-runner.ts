@@ -16,7 +16,9 @@ import { WalSource } from './wal-source.js';
 
 const RECONNECT_MIN_MS = 100;
 const RECONNECT_MAX_MS = 1_000;
-const TICK_MS = 20;
+/** An election counts in milliseconds; a leader only looks for silence. */
+const ELECTION_TICK_MS = 20;
+const LEADER_TICK_MS = 200;
 
 export interface ProposerEvents {
   /** A new timeline: answer by `setStartLsn`. */
@@ -74,7 +76,15 @@ export class ProposerRunner {
 
   start(): void {
     this.links.forEach((_, peer) => this.connect(peer));
-    this.ticker = setInterval(() => this.take({ kind: 'tick' }), TICK_MS);
+    this.scheduleTick();
+  }
+
+  private scheduleTick(): void {
+    const delayMs = this.proposer.phase === 'leading' ? LEADER_TICK_MS : ELECTION_TICK_MS;
+    this.ticker = setTimeout(() => {
+      this.take({ kind: 'tick' });
+      if (!this.closed) this.scheduleTick();
+    }, delayMs);
   }
 
   setStartLsn(lsn: Lsn): void {
@@ -91,7 +101,7 @@ export class ProposerRunner {
   close(): void {
     if (this.closed) return;
     this.closed = true;
-    if (this.ticker !== null) clearInterval(this.ticker);
+    if (this.ticker !== null) clearTimeout(this.ticker);
     for (const link of this.links) {
       if (link.reconnectTimer !== null) clearTimeout(link.reconnectTimer);
       link.connection?.close('the walproposer ends');
