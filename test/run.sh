@@ -3,6 +3,6 @@
 set -eu
 if [ $# -gt 0 ]; then exec mocha "$@"; fi
 mocha 'services/**/*.test.ts' 'test/*.test.ts'
-for part in simulation oracle integration; do
+for part in simulation oracle differential integration; do
   if ls test/$part/*.test.ts >/dev/null 2>&1; then mocha "test/$part/*.test.ts"; fi
 done
