@@ -78,6 +78,10 @@ export async function startPageServer(config: Config, log: Logger): Promise<Page
   const pagestream = new PagestreamStats((err) => log.error({ err }, 'could not answer a request of a compute'));
   const metrics = createMetrics('pageserver');
   registerMetrics(metrics, { tenants, pagestream, ingest: ingestStats });
+  const { layers } = storage;
+  metrics.gauge('pageserver_local_layer_bytes', 'Layer files in the working directory', () => layers.local.usedBytes);
+  metrics.counter('pageserver_layer_downloads', 'Layers fetched from the object store', () => layers.downloadCount);
+  metrics.counter('pageserver_layer_evictions', 'Local layer files removed for room', () => layers.evictionCount);
   await tenants.start();
   const maintenance = new Maintenance(() => tenants.timelines(), log);
   maintenance.start(config);

@@ -70,6 +70,26 @@ function registerTimelineMetrics(metrics: Metrics, tenants: TenantManager): void
     perTimeline(({ store }) => store.layerBytes),
   );
   gauge(
+    'pageserver_min_readable_lsn',
+    'Reads below are refused',
+    perTimeline(({ store }) => store.minReadableLsn),
+  );
+  counter(
+    'pageserver_image_layers_made',
+    'Image layers made by compaction',
+    perTimeline(({ store }) => store.imageLayerCount),
+  );
+  counter(
+    'pageserver_layers_collected',
+    'Layers removed by garbage collection',
+    perTimeline(({ store }) => store.history.removedCount),
+  );
+  counter(
+    'pageserver_background_failures',
+    'Flushes and compactions that failed and were or will be tried again',
+    perTimeline(({ store }) => store.backgroundFailureCount),
+  );
+  gauge(
     'pageserver_waiting_readers',
     'Reads that wait for WAL',
     perTimeline(({ store }) => store.waitingReaders),

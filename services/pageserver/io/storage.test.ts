@@ -404,6 +404,69 @@ describe('local files', () => {
     }));
 });
 
+describe('eviction', () => {
+  it('keeps local files within the limit, never the only copy, and fetches once for all readers', () =>
+    withFixture({ localLayerBytesMax: 1 }, async (f) => {
+      const root = await f.root();
+      const value = record(root, 1, at(8));
+      f.store.failFrom = f.store.callCount;
+      await assert.rejects(root.checkpoint(), /injected/);
+      assert.ok(f.env.layers.local.usedBytes > 1, 'the flushed layer is nowhere else');
+      f.store.failFrom = Infinity;
+      while (root.remoteConsistentLsn < at(8)) await new Promise((resolve) => setTimeout(resolve, 5));
+      await f.env.layers.whenEvicted();
+      assert.deepEqual(await readdir(timelineDir(f.env, TTID)), []);
+      const [again] = await f.reload();
+      const wanted = foldPage(IMAGE, at(8), value);
+      const pages = await Promise.all([1, 2, 3].map(() => again!.getPage(page(1), at(8))));
+      for (const found of pages) assert.deepEqual(found, wanted);
+      // Index and block of each layer: at most one download each, since nothing else is there to share.
+      assert.ok(f.env.layers.downloadCount >= 2 && f.env.layers.downloadCount <= 4, `${f.env.layers.downloadCount}`);
+      await f.env.layers.whenEvicted();
+      assert.ok(f.env.layers.evictionCount >= f.env.layers.downloadCount - 1);
+    }));
+});
+
+describe('history', () => {
+  it('of a branch ends where that of its ancestor does, but never above the branch point', () =>
+    withFixture({}, async (f) => {
+      const root = await f.root();
+      record(root, 1, at(8));
+      const value = record(root, 1, at(16));
+      const child = await createBranch(f.env, root, { timelineId: CHILD, at: at(16), generation: 1 });
+      f.timelines.push(child);
+      record(root, 1, at(24));
+      await root.checkpoint();
+      const release = child.history.hold(at(8));
+      const collect = async () => (await root.collectGarbage({ gcHorizonBytes: 0, pitrIntervalS: 0 })).cutoff;
+      assert.equal(await collect(), at(8), 'a hold on the branch below its branch point holds the ancestor');
+      release();
+      assert.equal(await collect(), at(24));
+      assert.equal(child.minReadableLsn, at(16));
+      await assert.rejects(child.getPage(page(1), at(15)), { kind: 'invalid' });
+      const before = foldPage(IMAGE, at(8), Buffer.from(`r${at(8)}`));
+      assert.deepEqual(await child.getPage(page(1), at(16)), foldPage(before, at(16), value));
+      const make = (lsnAt: Lsn) => createBranch(f.env, root, { timelineId: TTID2, at: lsnAt, generation: 1 });
+      await assert.rejects(make(at(16)), /requested LSN 1\/10 is below the GC cutoff 1\/18/);
+      const [rootAgain, childAgain] = await f.reload();
+      assert.deepEqual([rootAgain!.minReadableLsn, childAgain!.minReadableLsn], [at(24), at(16)]);
+    }));
+
+  it('is refused to a read that a collection overtakes', () =>
+    withFixture({}, async (f) => {
+      await f.root();
+      const [root] = await f.reload();
+      record(root!, 1, at(8));
+      await root!.checkpoint();
+      const reads = [root!.getPage(page(1), START), root!.get(META, START), root!.scan(META, page2(META), START)];
+      const refused = Promise.all(reads.map((read) => assert.rejects(read, { kind: 'invalid' })));
+      await root!.collectGarbage({ gcHorizonBytes: 0, pitrIntervalS: 0 });
+      await refused;
+      assert.throws(() => root!.tryGetPage(page(1), START), { kind: 'invalid' });
+      assert.throws(() => root!.tryGet(META, START), { kind: 'invalid' });
+    }));
+});
+
 describe('compaction', () => {
   it('merges in a worker thread, splits by size, and readers go on', () =>
     withFixture({ compactionThreshold: 4, layerTargetBytes: 100_000 }, async (f) => {
