@@ -32,12 +32,38 @@ export function registerMetrics(metrics: Metrics, sources: MetricSources): void 
   registerTimelineMetrics(metrics, tenants);
 }
 
+type PerTimeline = (read: (timeline: ActiveTimeline) => number) => () => LabelledValue[];
+
+function registerMaintenanceMetrics({ counter, gauge }: Metrics, perTimeline: PerTimeline): void {
+  gauge(
+    'pageserver_min_readable_lsn',
+    'Reads below are refused',
+    perTimeline(({ store }) => store.minReadableLsn),
+  );
+  counter(
+    'pageserver_image_layers_made',
+    'Image layers made by compaction',
+    perTimeline(({ store }) => store.imageLayerCount),
+  );
+  counter(
+    'pageserver_layers_collected',
+    'Layers removed by garbage collection',
+    perTimeline(({ store }) => store.history.removedCount),
+  );
+  counter(
+    'pageserver_background_failures',
+    'Flushes and compactions that failed and were or will be tried again',
+    perTimeline(({ store }) => store.backgroundFailureCount),
+  );
+}
+
 function registerTimelineMetrics(metrics: Metrics, tenants: TenantManager): void {
-  const perTimeline = (read: (timeline: ActiveTimeline) => number) => (): LabelledValue[] =>
+  const perTimeline: PerTimeline = (read) => () =>
     [...tenants.timelines()].map((timeline) => ({
       value: read(timeline),
       labels: { tenant_id: timeline.ttid.tenantId, timeline_id: timeline.ttid.timelineId },
     }));
+  registerMaintenanceMetrics(metrics, perTimeline);
   const { counter, gauge } = metrics;
   gauge(
     'pageserver_last_record_lsn',
@@ -68,26 +94,6 @@ function registerTimelineMetrics(metrics: Metrics, tenants: TenantManager): void
     'pageserver_layer_bytes',
     'Layer files',
     perTimeline(({ store }) => store.layerBytes),
-  );
-  gauge(
-    'pageserver_min_readable_lsn',
-    'Reads below are refused',
-    perTimeline(({ store }) => store.minReadableLsn),
-  );
-  counter(
-    'pageserver_image_layers_made',
-    'Image layers made by compaction',
-    perTimeline(({ store }) => store.imageLayerCount),
-  );
-  counter(
-    'pageserver_layers_collected',
-    'Layers removed by garbage collection',
-    perTimeline(({ store }) => store.history.removedCount),
-  );
-  counter(
-    'pageserver_background_failures',
-    'Flushes and compactions that failed and were or will be tried again',
-    perTimeline(({ store }) => store.backgroundFailureCount),
   );
   gauge(
     'pageserver_waiting_readers',
