@@ -11,6 +11,7 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 
+#include "aux-files.h"
 #include "builtin-functions.h"
 #include "settings.h"
 #include "shared-state.h"
@@ -64,4 +65,5 @@ _PG_init(void)
 	backup_guard_install();
 	utility_hook_install();
 	shared_state_install();
+	aux_files_install();
 }
