@@ -1,0 +1,37 @@
+/**
+ * Commits under a schedule of crashes, then a check that nothing acknowledged was lost and nothing else appeared:
+ *
+ *   npm run chaos -- [--seconds 600] [--seed N]
+ *
+ * Prints what it does. Exit code 1 and the seed when something is wrong; the same seed gives the same schedule, though never the same
+ * timing to the microsecond.
+ */
+import { randomInt } from 'node:crypto';
+import { parseArgs } from 'node:util';
+import { runChaos } from './run.js';
+
+const SECONDS_DEFAULT = 600;
+const SEED_MAX = 1_000_000;
+
+const { values } = parseArgs({ options: { seconds: { type: 'string' }, seed: { type: 'string' } } });
+const seconds = wholeNumber('seconds', values.seconds, SECONDS_DEFAULT);
+const seed = wholeNumber('seed', values.seed, randomInt(SEED_MAX));
+const say = (text: string): void => void process.stdout.write(`${text}\n`);
+
+say(`seed ${seed}, ${seconds} s`);
+const { problems, history, logs, ...counts } = await runChaos({ seed, seconds, say });
+say(JSON.stringify(counts, null, 2));
+if (problems.length === 0) {
+  say(`nothing wrong (${history.length} faults)`);
+} else {
+  say(`\n${logs}\n`);
+  say(`WRONG, seed ${seed}:\n  ${problems.join('\n  ')}`);
+  say(`again: npm run chaos -- --seconds ${seconds} --seed ${seed}`);
+  process.exitCode = 1;
+}
+
+function wholeNumber(name: string, text: string | undefined, fallback: number): number {
+  const number = Number(text ?? fallback);
+  if (!Number.isSafeInteger(number) || number < 0) throw new Error(`--${name} takes a whole number, not ${text}`);
+  return number;
+}

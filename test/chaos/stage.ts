@@ -1,0 +1,246 @@
+/** The stack under test, its compute, and the faults done to it. Faults follow one another; pauses end by themselves. */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { GetStatusResponse } from '#gen/neon/control/v1/control.js';
+import { StorageError } from '#shared/core/errors.js';
+import { sleep, TestStack, until } from '../harness/stack.js';
+import { Control } from './control.js';
+import { Rival } from './rival.js';
+import type { Fault } from './schedule.js';
+
+const SETTINGS = { shared_buffers: '8MB' };
+const SERVICE_TIMEOUT_MS = 60_000;
+/** How long two computes are watched that were started at once. */
+const DUEL_MS = 2_500;
+const RIVAL_MS = 1_000;
+
+export class Stage implements AsyncDisposable {
+  readonly stack: TestStack;
+  /** Where rows go that rivals shall commit; the first is null while none runs. */
+  readonly rivals: (Rival | null)[] = [null, null];
+  /** What faults brought to light that is wrong by itself. */
+  readonly problems: string[] = [];
+  readonly counts = new Map<string, number>();
+  /** Computes that slept while another one took their timeline, and ended when they woke up. */
+  fencedCount = 0;
+  private readonly control: Control;
+  private mainUrl: string | null = null;
+  private starting: Promise<void> | null = null;
+  private readonly paused = new Map<number, NodeJS.Timeout>();
+  private rivalCount = 0;
+
+  private constructor(stack: TestStack, control: Control) {
+    this.stack = stack;
+    this.control = control;
+  }
+
+  static async open(): Promise<Stage> {
+    const stack = await TestStack.start({ safekeepers: 3 });
+    const stage = new Stage(stack, await Control.open(stack.repoDir));
+    try {
+      stage.mainUrl = await stage.stack.startCompute('main', { settings: SETTINGS });
+      return stage;
+    } catch (error) {
+      await stage[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  /** Of the managed compute; it may be down. Null when sessions shall keep away. */
+  get url(): string | null {
+    return this.mainUrl;
+  }
+
+  async apply(fault: Fault): Promise<void> {
+    this.counts.set(fault.kind, (this.counts.get(fault.kind) ?? 0) + 1);
+    switch (fault.kind) {
+      case 'kill-safekeepers':
+        return this.signal(fault.ids.map((id) => `safekeeper-${id}`));
+      case 'pause-safekeepers':
+        return this.signal(
+          fault.ids.map((id) => `safekeeper-${id}`),
+          fault.forMs,
+        );
+      case 'kill-pageserver':
+        return this.signal(['pageserver']);
+      case 'pause-pageserver':
+        return this.signal(['pageserver'], fault.forMs);
+      case 'kill-broker':
+        return this.signal(['storage-broker']);
+      case 'kill-compute':
+        return this.signal(['main']);
+      case 'pause-compute':
+        return this.signal(['main'], fault.forMs);
+      case 'kill-postgres':
+        return this.killPostgres();
+      case 'replace-compute':
+        await this.stopCompute('immediate');
+        return this.startCompute();
+      case 'restart-compute':
+        await this.stopCompute('fast');
+        return this.startCompute();
+      case 'take-over':
+        return this.takeOver(fault.wakeAfterMs);
+      case 'duel':
+        return this.duel(fault.gapMs);
+    }
+  }
+
+  /** SIGKILL, or SIGSTOP for a time. */
+  private async signal(names: readonly string[], pauseMs?: number): Promise<void> {
+    const status = await this.control.status();
+    for (const name of names) {
+      const pid = pidOf(status, name);
+      if (pid === 0) continue;
+      if (pauseMs === undefined) kill(pid, 'SIGKILL');
+      else this.pause(pid, pauseMs);
+    }
+  }
+
+  private pause(pid: number, forMs: number): void {
+    clearTimeout(this.paused.get(pid));
+    kill(pid, 'SIGSTOP');
+    this.paused.set(
+      pid,
+      setTimeout(() => this.resume(pid), forMs),
+    );
+  }
+
+  private resume(pid: number): void {
+    clearTimeout(this.paused.get(pid));
+    this.paused.delete(pid);
+    kill(pid, 'SIGCONT');
+  }
+
+  private async killPostgres(): Promise<void> {
+    const file = join(this.stack.repoDir, 'computes/main/pgdata/postmaster.pid');
+    const pid = Number((await readFile(file, 'utf8').catch(() => '')).split('\n')[0]);
+    if (Number.isSafeInteger(pid) && pid > 1) kill(pid, 'SIGKILL');
+  }
+
+  private async stopCompute(mode: 'fast' | 'immediate'): Promise<void> {
+    await this.starting;
+    await this.control.stopCompute('main', mode === 'immediate');
+  }
+
+  /** Starts the compute if it does not run. Does not wait for it: without a quorum a start takes as long as that lasts. */
+  async startCompute(): Promise<void> {
+    this.starting ??= this.control
+      .startCompute('main')
+      .then((url) => {
+        this.mainUrl = url;
+      })
+      .catch(() => undefined)
+      .finally(() => {
+        this.starting = null;
+      });
+  }
+
+  /** Starts the compute again when it was fenced or gave up. */
+  async keepUp(): Promise<void> {
+    const { computes } = await this.control.status();
+    if (computes.some(({ state }) => state === 'failed' || state === 'stopped')) await this.startCompute();
+  }
+
+  private async takeOver(wakeAfterMs: number): Promise<void> {
+    await this.starting;
+    const status = await this.control.status();
+    const pid = pidOf(status, 'main');
+    if (pid === 0) return;
+    this.pause(pid, SERVICE_TIMEOUT_MS);
+    const rival = await this.newRival(status, 0);
+    const isReady = await rival.start();
+    await sleep(wakeAfterMs);
+    this.resume(pid);
+    await sleep(RIVAL_MS);
+    if (isReady && rival.url !== null) await this.expectFenced(pid);
+    await this.dismissRivals();
+    await this.startCompute();
+  }
+
+  /** The compute that slept must find out, by its first attempt to commit. */
+  private async expectFenced(pid: number): Promise<void> {
+    const ended = async (): Promise<boolean> => pidOf(await this.control.status(), 'main') !== pid;
+    try {
+      await until('a superseded compute to end', 15_000, ended);
+      this.fencedCount += 1;
+    } catch {
+      this.problems.push('a compute went on running for 15 s after another one took its timeline over');
+    }
+  }
+
+  private async duel(gapMs: number): Promise<void> {
+    await this.stopCompute('immediate');
+    const status = await this.control.status();
+    const [first, second] = [await this.newRival(status, 0), await this.newRival(status, 1)];
+    const starts = [first.start(), sleep(gapMs).then(() => second.start())];
+    await Promise.any(
+      starts.map(async (start) => ((await start) ? true : Promise.reject(new Error('not started')))),
+    ).catch(() => this.problems.push(`of two computes none started: ${first.end}; ${second.end}`));
+    await sleep(DUEL_MS);
+    if (first.url !== null && second.url !== null) {
+      this.problems.push(`two computes run on one timeline ${DUEL_MS} ms after the first was ready`);
+    }
+    await this.dismissRivals();
+    await Promise.all(starts);
+    await this.startCompute();
+  }
+
+  private async newRival(status: GetStatusResponse, slot: number): Promise<Rival> {
+    const rival = await Rival.prepare(this.stack, `rival-${++this.rivalCount}`, status);
+    this.rivals[slot] = rival;
+    return rival;
+  }
+
+  private async dismissRivals(): Promise<void> {
+    for (const [slot, rival] of this.rivals.entries()) {
+      this.rivals[slot] = null;
+      await rival?.kill();
+    }
+  }
+
+  /** Ends all pauses; everything runs again when it resolves. */
+  async heal(): Promise<void> {
+    for (const pid of this.paused.keys()) this.resume(pid);
+    await this.dismissRivals();
+    await this.starting;
+    await until('all services to run', SERVICE_TIMEOUT_MS, async () => {
+      const { services } = await this.control.status();
+      return services.every(({ state }) => state === 'running');
+    });
+    await this.restart('fast');
+  }
+
+  /** A compute on an empty directory. */
+  async restart(mode: 'fast' | 'immediate'): Promise<string> {
+    await this.stopCompute(mode);
+    this.mainUrl = await this.control.startCompute('main');
+    return this.mainUrl;
+  }
+
+  async stop(): Promise<void> {
+    await this.stopCompute('fast');
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const pid of this.paused.keys()) this.resume(pid);
+    await this.dismissRivals();
+    await this.starting;
+    this.control[Symbol.dispose]();
+    await this.stack[Symbol.asyncDispose]();
+  }
+}
+
+function pidOf(status: GetStatusResponse, name: string): number {
+  return [...status.services, ...status.computes].find((entry) => entry.name === name)?.pid ?? 0;
+}
+
+/** It may have ended already. */
+function kill(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH')
+      throw new StorageError('internal', `cannot signal ${pid}`, { cause: error });
+  }
+}
