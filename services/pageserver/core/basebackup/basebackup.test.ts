@@ -1,12 +1,17 @@
 import { strict as assert } from 'node:assert';
 import { readFileSync } from 'node:fs';
+import { lsn } from '#shared/core/lsn.js';
 import { decodeControlFile } from '#shared/postgres/control-file.js';
+import { crc32c } from '#shared/postgres/crc32c.js';
 import { TempCluster } from '#shared/postgres/testing/temp-cluster.js';
 import { WalStreamDecoder } from '#shared/postgres/wal-stream-decoder.js';
 import { readDataDir } from '../../io/datadir-reader.js';
+import { auxPathHash, encodeAuxFiles, encodeOrigin } from '../aux-files.js';
 import { importDataDir } from '../import/import-datadir.js';
 import { planImport } from '../import/plan.js';
 import { putTrackerState } from '../ingest/checkpoint-state.js';
+import { auxFileKey, originKey } from '../keyspace.js';
+import { VALUE_IMAGE } from '../storage/store.js';
 import { MemoryStore } from '../testing/memory-store.js';
 import { controlPath } from '../testing/recorded-history.js';
 import { TimelineView } from '../view/timeline-view.js';
@@ -27,11 +32,11 @@ describe('base backup', function () {
   });
   after(() => cluster.destroy());
   beforeEach(async () => {
-    const { systemId, segSize, lsn } = planImport(readFileSync(controlPath(cluster)));
-    store = new MemoryStore({ systemId, segSize, initdbLsn: lsn });
+    const { systemId, segSize, lsn: startLsn } = planImport(readFileSync(controlPath(cluster)));
+    store = new MemoryStore({ systemId, segSize, initdbLsn: startLsn });
     const { prevRecordLsn } = await importDataDir(readDataDir(cluster.dataDir), store);
     view = new TimelineView(store);
-    options = { lsn, prevRecordLsn, replica: false, timeS: NOW_S };
+    options = { lsn: startLsn, prevRecordLsn, replica: false, timeS: NOW_S };
   });
 
   async function files(changed: Partial<BaseBackupOptions> = {}): Promise<Map<string, Buffer | null>> {
@@ -87,6 +92,31 @@ describe('base backup', function () {
   it('has a slot for the proposer, but not for a replica', async () => {
     assert.equal((await files()).get('pg_replslot/walproposer/state')?.length, 200);
     assert.ok(!(await files({ replica: true })).has('pg_replslot/walproposer'));
+  });
+
+  it('has auxiliary files and origins: statistics at their own position, slots not for a replica', async () => {
+    const at = (options.lsn + 8) as typeof options.lsn;
+    const put = (path: string): void => {
+      const file = { path, content: Buffer.from(path) };
+      store.put(auxFileKey(auxPathHash(path)), at, VALUE_IMAGE, encodeAuxFiles(at, [file]));
+    };
+    const paths = ['pg_stat/pgstat.stat', 'pg_replslot/a/state', 'pg_logical/snapshots/0-1.snap'];
+    paths.forEach(put);
+    store.put(originKey(3), at, VALUE_IMAGE, encodeOrigin({ remoteLsn: lsn(0x1_0000_0002), putLsn: at }));
+    store.advance(at, options.lsn);
+    const later = (at + 8) as typeof at;
+    store.advance(later, at);
+    const present = (found: Map<string, Buffer | null>) => paths.map((path) => found.get(path)?.toString() ?? null);
+    const [statistics, slot, snapshot] = paths;
+    const found = await files({ lsn: at });
+    assert.deepEqual(present(found), [statistics, slot, snapshot]);
+    assert.deepEqual(present(await files({ lsn: later })), [null, slot, snapshot]);
+    assert.deepEqual(present(await files({ lsn: at, replica: true })), [statistics, null, snapshot]);
+    assert.deepEqual(present(await files()), [null, null, null]);
+    const origins = found.get('pg_logical/replorigin_checkpoint');
+    assert.equal(origins?.subarray(0, 20).toString('hex'), 'deda5712' + '0300000000000000' + '0200000001000000');
+    assert.equal(origins?.readUInt32LE(20), crc32c(origins?.subarray(0, 20) ?? Buffer.alloc(0)));
+    assert.ok(!(await files()).has('pg_logical/replorigin_checkpoint'));
   });
 
   it('makes the pages that the next transaction and multixact are on', async () => {
