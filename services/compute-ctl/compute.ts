@@ -172,7 +172,7 @@ export class Compute {
         `${binary.path} is version ${binary.version}, the timeline needs PostgreSQL ${facts.pgMajor}`,
       );
     }
-    this.socketDir = await makeSocketDir(account);
+    this.socketDir = await makeSocketDir(config.pgdata, account);
     const port = Number(spec.settings.get('port') ?? connstr.port ?? DEFAULT_PORT);
     return { spec, facts, binary, account, socketDir: this.socketDir, port, user: connstr.user ?? 'cloud_admin' };
   }

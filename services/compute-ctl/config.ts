@@ -1,4 +1,5 @@
 /** Options of compute_ctl. */
+import { resolve } from 'node:path';
 import { z } from 'zod';
 import { addrSchema, commonOptions, option, parseConfig, type ConfigOf } from '#shared/runtime/config.js';
 import { StorageError } from '#shared/core/errors.js';
@@ -9,7 +10,14 @@ const count = (fallback: number) => z.coerce.number().int().min(0).default(fallb
 
 const options = {
   ...commonOptions,
-  pgdata: option('-D, --pgdata <dir>', 'data directory; removed and made anew at each start', z.string().min(1)),
+  pgdata: option(
+    '-D, --pgdata <dir>',
+    'data directory; removed and made anew at each start',
+    z
+      .string()
+      .min(1)
+      .transform((path) => resolve(path)),
+  ),
   connstr: option(
     '-C, --connstr <url>',
     'connection string of this Postgres: the user that owns it, and the port when the spec names none',

@@ -1,10 +1,10 @@
 import { strict as assert } from 'node:assert';
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pack } from 'tar-stream';
 import { StorageError } from '#shared/core/errors.js';
-import { recreateDir, TarUnpacker } from './pgdata.js';
+import { makeSocketDir, recreateDir, TarUnpacker } from './pgdata.js';
 
 const SEG_SIZE = 1 << 20;
 
@@ -67,6 +67,18 @@ describe('data directory', () => {
     await unpack(await tarOf([{ name: 'old' }]), 4096);
     await recreateDir(dir, null);
     assert.ok(!existsSync(join(dir, 'old')));
+  });
+
+  it('has a socket directory of its own, always the same, with a name that fits', async () => {
+    const socketDir = await makeSocketDir(dir, null);
+    assert.equal(socketDir, `${dir}.sock`);
+    writeFileSync(join(socketDir, 'left over'), '');
+    assert.equal(await makeSocketDir(dir, null), socketDir);
+    assert.ok(!existsSync(join(socketDir, 'left over')));
+    assert.equal(statSync(socketDir).mode & 0o777, 0o700);
+    const elsewhere = await makeSocketDir(join(dir, 'x'.repeat(100)), null);
+    assert.ok(elsewhere.length < 90);
+    rmSync(elsewhere, { recursive: true });
   });
 
   it('refuses entries that lead outside, links, garbage and cut tars', async () => {

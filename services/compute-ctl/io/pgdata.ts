@@ -2,10 +2,11 @@
  * The data directory: made anew at each start, filled from the tar of a base backup, completed with the configuration. Nothing in it is
  * synced to disk: it is thrown away with the compute.
  */
+import { createHash } from 'node:crypto';
 import { chmodSync, chownSync, closeSync, ftruncateSync, mkdirSync, openSync, writeFileSync, writeSync } from 'node:fs';
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { dirname, join, normalize } from 'node:path';
+import { dirname, join, normalize, resolve } from 'node:path';
 import { extract } from 'tar-stream';
 import type { Extract, ExtractEvents, Header } from 'tar-stream';
 import { StorageError } from '#shared/core/errors.js';
@@ -16,6 +17,8 @@ const DIR_MODE = 0o700;
 const FILE_MODE = 0o600;
 const ENTRY_BYTES_MAX = 2 ** 30;
 const ENTRIES_MAX = 1_000_000;
+/** A socket's path has at most 107 bytes; its file name takes 16. */
+const SOCKET_DIR_BYTES_MAX = 90;
 
 type EntryStream = ExtractEvents['entry'][1];
 
@@ -27,10 +30,15 @@ export async function recreateDir(path: string, account: Account | null): Promis
   own(path, account);
 }
 
-/** A private directory for the unix socket, with a name short enough for one. */
-export async function makeSocketDir(account: Account | null): Promise<string> {
-  const path = await mkdtemp(join(tmpdir(), 'neon-pg-'));
-  own(path, account);
+/**
+ * A private directory for the unix socket, made anew: beside the data directory, or below the system's temporary directory when the path
+ * would be too long for a socket. The same place at each start, so that a killed compute leaves nothing that its next life does not find.
+ */
+export async function makeSocketDir(pgdata: string, account: Account | null): Promise<string> {
+  const beside = `${resolve(pgdata)}.sock`;
+  const tag = createHash('sha256').update(beside).digest('hex').slice(0, 16);
+  const path = Buffer.byteLength(beside) <= SOCKET_DIR_BYTES_MAX ? beside : join(tmpdir(), `neon-pg-${tag}`);
+  await recreateDir(path, account);
   return path;
 }
 
