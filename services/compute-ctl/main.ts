@@ -3,6 +3,7 @@ import { runMain } from '#shared/runtime/main.js';
 import { exitWithParent } from '#shared/runtime/parent.js';
 import { announceReady } from '#shared/runtime/ready.js';
 import { onShutdown } from '#shared/runtime/shutdown.js';
+import { initTracing } from '#shared/runtime/tracing.js';
 import { Compute } from './compute.js';
 import { makeLogger, readConfig } from './config.js';
 
@@ -12,9 +13,7 @@ const SHUTDOWN_MARGIN_MS = 15_000;
 await runMain(async (argv) => {
   const config = readConfig(argv);
   const log = makeLogger(config);
-  // Loading the exporters takes longer than an election: only when traces go anywhere.
-  const traced = Object.keys(process.env).some((name) => name.startsWith('OTEL_EXPORTER_OTLP'));
-  const tracing = traced ? (await import('#shared/runtime/tracing.js')).initTracing('compute_ctl', process.env) : null;
+  const tracing = await initTracing('compute_ctl', process.env);
   const compute = new Compute(config, log);
   // The start mostly waits for others; what the servers need is loaded meanwhile.
   const starting = compute.start();
@@ -23,7 +22,7 @@ await runMain(async (argv) => {
   const stop = async (): Promise<void> => {
     const { exitCode } = await compute.terminate('immediate');
     await servers.stop();
-    await tracing?.close();
+    await tracing.close();
     if (exitCode !== 0) process.exit(exitCode);
   };
   const shutdown = onShutdown(log, stop, config.stopTimeoutMs + SHUTDOWN_MARGIN_MS);

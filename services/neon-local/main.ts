@@ -24,7 +24,7 @@ await runMain(async (argv) => {
     level: config.logLevel,
     ...(config.logPretty ? { pretty: true } : {}),
   });
-  const tracing = initTracing(app.name, process.env);
+  const tracing = await initTracing(app.name, process.env);
   const repo = new RepoDir(repoDirPath(config.repoDir, process.env));
   const stop = async () => {
     await daemon.stop();

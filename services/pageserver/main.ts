@@ -15,7 +15,7 @@ await runMain(async (argv) => {
   const config = parseConfig(APP, options, argv, process.env);
   const pretty = config.logPretty === undefined ? {} : { pretty: config.logPretty };
   const log = createLogger({ service: APP.name, level: config.logLevel, ...pretty });
-  const tracing = initTracing(APP.name, process.env);
+  const tracing = await initTracing(APP.name, process.env);
   const server = await startPageServer(config, log);
   const shutdown = onShutdown(log, async () => {
     await server.stop();

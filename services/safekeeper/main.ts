@@ -14,7 +14,7 @@ await runMain(async (argv) => {
     process.stdout.write(`${JSON.stringify(await dumpControlFiles(config.datadir), null, 2)}\n`);
     return;
   }
-  const tracing = initTracing('safekeeper', process.env);
+  const tracing = await initTracing('safekeeper', process.env);
   const safekeeper = await startSafekeeper(config);
   const { log, grpcAddr: grpc, httpAddr: http } = safekeeper;
   const shutdown = onShutdown(log, async () => {

@@ -9,7 +9,7 @@ import { startBroker } from './context.js';
 
 await runMain(async (argv) => {
   const config = readConfig(argv);
-  const tracing = initTracing('storage-broker', process.env);
+  const tracing = await initTracing('storage-broker', process.env);
   const broker = await startBroker(config);
   const shutdown = onShutdown(broker.log, async () => {
     await broker.stop();
