@@ -12,6 +12,8 @@ import { PageFileServer } from './testing/page-file-server.js';
 const USER = 'cloud_admin';
 const IDENTITY = [`neon.tenant_id = '${'1'.repeat(32)}'`, `neon.timeline_id = '${'2'.repeat(32)}'`];
 const PRELOAD = "shared_preload_libraries = 'neon'";
+// The stopped directory never learns what is written here, so that must stay.
+const KEEP_WRITTEN = 'neon.file_cache_free_written = off';
 const WORKLOAD = readFileSync(path.join(import.meta.dirname, 'testing/workload.sql'), 'utf8');
 const SUM = 'select count(*), sum(hashtext(f::text)) from filled f';
 
@@ -51,7 +53,7 @@ describe('extension neon', function () {
   async function withCompute(config: readonly string[], act: (compute: TempCluster) => Promise<void>): Promise<void> {
     const connstring = `neon.pageserver_connstring = 'host=127.0.0.1 port=${pages.port}'`;
     const compute = await source.clone({
-      config: [PRELOAD, ...IDENTITY, connstring, 'shared_buffers = 1MB', ...config],
+      config: [PRELOAD, ...IDENTITY, connstring, 'shared_buffers = 1MB', KEEP_WRITTEN, ...config],
     });
     try {
       removeRelations(compute.dataDir);

@@ -11,7 +11,7 @@
  * Lengthening must be exclusive because md, when it needs a further segment, pads the one before by writing a zero block
  * at its end without looking: two processes at once could wipe out a page. Keeping must be exclusive because the reader
  * may not hold the buffer (pg_prewarm reads around the buffer pool): it must neither overwrite a page written meanwhile nor
- * be seen half done.
+ * be seen half done. The same lock, exclusive, is held by the worker that frees pages (cache-worker.c).
  */
 #include "local-file.h"
 
@@ -24,8 +24,8 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "cache-table.h"
 #include "relation-state.h"
-#include "settings.h"
 #include "shared-state.h"
 #include "smgr-table.h"
 
@@ -55,12 +55,20 @@ local_file_attach(void)
 	}
 }
 
-static LWLock *
-file_lock(RelFileNode node, ForkNumber fork)
+LWLock *
+local_file_lock(RelFileNode node, ForkNumber fork)
 {
 	uint32		hash = hash_combine(hash_bytes((const unsigned char *) &node, sizeof(node)), (uint32) fork);
 
 	return &file_locks[hash % FILE_LOCKS].lock;
+}
+
+/* With the file's lock held, before the write. Other forks are not accounted for: they are never freed. */
+static void
+note_written(SMgrRelation reln, ForkNumber fork, BlockNumber block)
+{
+	if (fork == MAIN_FORKNUM)
+		cache_note_written(reln->smgr_rnode.node, block);
 }
 
 bool
@@ -109,7 +117,7 @@ ensure_file(SMgrRelation reln, ForkNumber fork)
 bool
 local_file_read(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page)
 {
-	LWLock	   *lock = file_lock(reln->smgr_rnode.node, fork);
+	LWLock	   *lock = local_file_lock(reln->smgr_rnode.node, fork);
 	bool		within;
 
 	LWLockAcquire(lock, LW_SHARED);
@@ -117,17 +125,22 @@ local_file_read(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *pag
 	if (within)
 		md.read(reln, fork, block, page);
 	LWLockRelease(lock);
-	return within && !page_is_zero(page);
+	if (!within || page_is_zero(page))
+		return false;
+	if (fork == MAIN_FORKNUM)
+		cache_note_used(reln->smgr_rnode.node, block);
+	return true;
 }
 
 void
 local_file_write(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page, bool skip_fsync)
 {
-	LWLock	   *lock = file_lock(reln->smgr_rnode.node, fork);
+	LWLock	   *lock = local_file_lock(reln->smgr_rnode.node, fork);
 
 	LWLockAcquire(lock, LW_SHARED);
 	if (block < local_file_blocks(reln, fork))
 	{
+		note_written(reln, fork, block);
 		md.write(reln, fork, block, page, skip_fsync);
 		LWLockRelease(lock);
 		return;
@@ -139,28 +152,19 @@ local_file_write(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *pa
 void
 local_file_extend(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page, bool skip_fsync)
 {
-	LWLock	   *lock = file_lock(reln->smgr_rnode.node, fork);
+	LWLock	   *lock = local_file_lock(reln->smgr_rnode.node, fork);
 
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	ensure_file(reln, fork);
+	note_written(reln, fork, block);
 	md.extend(reln, fork, block, page, skip_fsync);
 	LWLockRelease(lock);
-}
-
-static uint64
-keep_limit_bytes(void)
-{
-	uint64		limit_mb = neon_file_cache_size_limit_mb;
-
-	if (neon_max_file_cache_size_mb > 0)
-		limit_mb = Min(limit_mb, (uint64) neon_max_file_cache_size_mb);
-	return limit_mb * 1024 * 1024;
 }
 
 static bool
 may_keep(const char *page)
 {
-	if (pg_atomic_read_u64(&neon_shared->kept_bytes) >= keep_limit_bytes())
+	if (cache_bytes() >= cache_limit_bytes())
 		return false;
 	if (CritSectionCount > 0 || page_is_zero(page))
 		return false;
@@ -173,16 +177,23 @@ static bool
 write_if_absent(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page)
 {
 	PGAlignedBlock present;
+	bool		within;
 
 	ensure_file(reln, fork);
-	if (block >= md.nblocks(reln, fork))
+	within = block < md.nblocks(reln, fork);
+	if (within)
+	{
+		md.read(reln, fork, block, present.data);
+		if (!page_is_zero(present.data))
+			return false;
+	}
+	if (fork == MAIN_FORKNUM)
+		cache_note_kept(reln->smgr_rnode.node, block);
+	if (!within)
 	{
 		md.extend(reln, fork, block, page, true);
 		return true;
 	}
-	md.read(reln, fork, block, present.data);
-	if (!page_is_zero(present.data))
-		return false;
 	md.write(reln, fork, block, page, true);
 	return true;
 }
@@ -211,7 +222,7 @@ local_file_keep(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *pag
 
 	if (!may_keep(page))
 		return false;
-	lock = file_lock(reln->smgr_rnode.node, fork);
+	lock = local_file_lock(reln->smgr_rnode.node, fork);
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	PG_TRY();
 	{
@@ -229,18 +240,14 @@ local_file_keep(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *pag
 	LWLockRelease(lock);
 
 	if (written)
-	{
-		pg_atomic_fetch_add_u64(&neon_shared->kept_bytes, BLCKSZ);
-		relation_state_note_kept(reln->smgr_rnode.node);
 		stat_count(STAT_PAGES_KEPT);
-	}
 	return written;
 }
 
 void
 local_file_truncate(SMgrRelation reln, ForkNumber fork, BlockNumber blocks)
 {
-	LWLock	   *lock = file_lock(reln->smgr_rnode.node, fork);
+	LWLock	   *lock = local_file_lock(reln->smgr_rnode.node, fork);
 	MemoryContext previous = MemoryContextSwitchTo(truncate_context);
 	BlockNumber old_blocks;
 
@@ -253,6 +260,8 @@ local_file_truncate(SMgrRelation reln, ForkNumber fork, BlockNumber blocks)
 #else
 		md.truncate(reln, fork, blocks);
 #endif
+		if (fork == MAIN_FORKNUM)
+			cache_note_removed(reln->smgr_rnode.node, blocks, old_blocks);
 	}
 	LWLockRelease(lock);
 	MemoryContextSwitchTo(previous);

@@ -6,6 +6,7 @@
 #define NEON_LOCAL_FILE_H
 
 #include "postgres.h"
+#include "storage/lwlock.h"
 #include "storage/smgr.h"
 
 extern void local_file_request_memory(void);
@@ -35,6 +36,9 @@ extern bool local_file_keep(SMgrRelation reln, ForkNumber fork, BlockNumber bloc
 
 /* Cuts the file to at most `blocks`. Safe in a critical section. */
 extern void local_file_truncate(SMgrRelation reln, ForkNumber fork, BlockNumber blocks);
+
+/* The lock that orders what happens to a fork's file; local-file.c says how. */
+extern LWLock *local_file_lock(RelFileNode node, ForkNumber fork);
 
 extern bool page_is_zero(const char *page);
 

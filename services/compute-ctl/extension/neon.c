@@ -12,7 +12,9 @@
 #include "miscadmin.h"
 
 #include "aux-files.h"
+#include "aux-files.h"
 #include "builtin-functions.h"
+#include "cache-worker.h"
 #include "settings.h"
 #include "shared-state.h"
 #include "smgr-table.h"
@@ -65,5 +67,6 @@ _PG_init(void)
 	backup_guard_install();
 	utility_hook_install();
 	shared_state_install();
+	cache_worker_install();
 	aux_files_install();
 }

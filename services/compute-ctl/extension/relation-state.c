@@ -18,6 +18,7 @@
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 
+#include "cache-table.h"
 #include "local-file.h"
 #include "settings.h"
 #include "shared-state.h"
@@ -32,9 +33,8 @@ typedef struct RelationEntry
 	RelFileNode node;			/* relNode 0: free */
 	pg_atomic_uint32 last_used; /* the clock's reading at the last use */
 	uint8		state[FORKS];	/* ForkState */
-	uint32		kept_blocks;	/* fetched pages in the local files */
 	BlockNumber blocks[FORKS];	/* of FORK_REMOTE and FORK_LOCAL */
-	XLogRecPtr	event_lsn;		/* last creation, truncation or drop of any fork */
+	XLogRecPtr	event_lsn;		/* last creation, truncation or drop of any fork, or freeing of written pages */
 } RelationEntry;
 
 static RelationEntry *entries;
@@ -154,7 +154,6 @@ find_or_make_entry(uint32 set, RelFileNode node)
 		forget_entry(victim);
 
 	victim->node = node;
-	victim->kept_blocks = 0;
 	victim->event_lsn = pg_atomic_read_u64(&neon_shared->forgotten_lsn);
 	for (int fork = 0; fork < FORKS; fork++)
 	{
@@ -233,6 +232,20 @@ relation_state_created(RelFileNode node, ForkNumber fork, XLogRecPtr lsn)
 	LWLockRelease(lock_of(set));
 }
 
+void
+relation_state_freed(RelFileNode node, ForkNumber fork, XLogRecPtr lsn)
+{
+	uint32		set = set_of(node);
+	RelationEntry *entry;
+
+	LWLockAcquire(lock_of(set), LW_EXCLUSIVE);
+	entry = find_or_make_entry(set, node);
+	if (entry->state[fork] == FORK_LOCAL)
+		entry->state[fork] = FORK_REMOTE;
+	entry->event_lsn = Max(entry->event_lsn, lsn);
+	LWLockRelease(lock_of(set));
+}
+
 /* Redo makes a file for every fork it touches; whether it had been there before is not said. */
 void
 relation_state_found_in_redo(RelFileNode node, ForkNumber fork)
@@ -276,13 +289,6 @@ relation_state_truncated(RelFileNode node, ForkNumber fork, BlockNumber blocks, 
 	LWLockRelease(lock_of(set));
 }
 
-static void
-release_kept(RelationEntry *entry)
-{
-	pg_atomic_fetch_sub_u64(&neon_shared->kept_bytes, (uint64) entry->kept_blocks * BLCKSZ);
-	entry->kept_blocks = 0;
-}
-
 void
 relation_state_unlinked(RelFileNode node, ForkNumber fork, XLogRecPtr lsn)
 {
@@ -295,11 +301,12 @@ relation_state_unlinked(RelFileNode node, ForkNumber fork, XLogRecPtr lsn)
 	{
 		if (fork != InvalidForkNumber && each != fork)
 			continue;
+		/* If its length is not known, the worker will find the file gone. */
+		if (each == MAIN_FORKNUM)
+			cache_note_removed(node, 0, entry->blocks[each]);
 		entry->state[each] = FORK_ABSENT;
 		entry->blocks[each] = 0;
 	}
-	if (fork == MAIN_FORKNUM || fork == InvalidForkNumber)
-		release_kept(entry);
 	entry->event_lsn = Max(entry->event_lsn, lsn);
 	LWLockRelease(lock_of(set));
 }
@@ -308,6 +315,7 @@ void
 relation_state_database_dropped(Oid database, XLogRecPtr lsn)
 {
 	raise_forgotten_lsn(lsn);
+	cache_note_database_removed(database);
 	for (uint32 set = 0; set < set_count(); set++)
 	{
 		LWLockAcquire(lock_of(set), LW_EXCLUSIVE);
@@ -316,24 +324,8 @@ relation_state_database_dropped(Oid database, XLogRecPtr lsn)
 			RelationEntry *entry = &entries[(Size) set * WAYS + i];
 
 			if (OidIsValid(entry->node.relNode) && entry->node.dbNode == database)
-			{
-				release_kept(entry);
 				forget_entry(entry);
-			}
 		}
 		LWLockRelease(lock_of(set));
 	}
-}
-
-void
-relation_state_note_kept(RelFileNode node)
-{
-	uint32		set = set_of(node);
-	RelationEntry *entry;
-
-	LWLockAcquire(lock_of(set), LW_EXCLUSIVE);
-	entry = find_entry(set, node);
-	if (entry != NULL)
-		entry->kept_blocks++;
-	LWLockRelease(lock_of(set));
 }

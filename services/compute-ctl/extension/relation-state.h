@@ -49,6 +49,11 @@ extern void relation_state_extended(RelFileNode node, ForkNumber fork, BlockNumb
 extern void relation_state_truncated(RelFileNode node, ForkNumber fork, BlockNumber blocks, XLogRecPtr lsn);
 extern void relation_state_unlinked(RelFileNode node, ForkNumber fork, XLogRecPtr lsn);
 extern void relation_state_database_dropped(Oid database, XLogRecPtr lsn);
-extern void relation_state_note_kept(RelFileNode node);
+
+/*
+ * Pages of this fork that were written here are about to leave the local file: from now on absent blocks are asked of the
+ * page server, as of `lsn` or later. The fork's creation must be known there by then.
+ */
+extern void relation_state_freed(RelFileNode node, ForkNumber fork, XLogRecPtr lsn);
 
 #endif

@@ -22,6 +22,7 @@ int			neon_max_file_cache_size_mb = 0;
 int			neon_relsize_hash_size = 65536;
 int			neon_response_log_timeout_ms = 10000;
 int			neon_response_disconnect_timeout_ms = 150000;
+bool		neon_file_cache_free_written = true;
 bool		neon_regress_test_mode = false;
 
 /* Values that only other programs read. */
@@ -117,10 +118,12 @@ define_used(void)
 			   &neon_readahead_buffer_size, 128, 16, 1024, PGC_USERSET, 0);
 	define_int("neon.flush_output_after", "Prefetch requests collected before they are sent.",
 			   &neon_flush_output_after, 8, 1, 1024, PGC_USERSET, 0);
-	define_int("neon.file_cache_size_limit", "Local disk space for pages that were fetched and not changed.",
+	define_int("neon.file_cache_size_limit", "Local disk space for pages, beyond those that running transactions may need.",
 			   &neon_file_cache_size_limit_mb, 1024, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MB);
 	define_int("neon.max_file_cache_size", "Upper bound of neon.file_cache_size_limit; 0 sets none.",
 			   &neon_max_file_cache_size_mb, 0, 0, INT_MAX, PGC_POSTMASTER, GUC_UNIT_MB);
+	define_bool("neon.file_cache_free_written", "Free local pages that this compute wrote, once storage can give them back.",
+				&neon_file_cache_free_written, true, PGC_SIGHUP);
 	define_int("neon.relsize_hash_size", "Relations whose sizes are remembered in shared memory.",
 			   &neon_relsize_hash_size, 65536, 64, 16 * 1024 * 1024, PGC_POSTMASTER, 0);
 	define_int("neon.pageserver_response_log_timeout", "Log when the page server has not answered for this long.",

@@ -17,6 +17,7 @@ extern int	neon_max_file_cache_size_mb;
 extern int	neon_relsize_hash_size;
 extern int	neon_response_log_timeout_ms;
 extern int	neon_response_disconnect_timeout_ms;
+extern bool neon_file_cache_free_written;
 extern bool neon_regress_test_mode;
 
 /* Declares all parameters and reserves the prefix. Called once, first thing, in the postmaster. */

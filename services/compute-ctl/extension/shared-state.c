@@ -7,6 +7,7 @@
 #include "storage/ipc.h"
 #include "storage/shmem.h"
 
+#include "cache-table.h"
 #include "local-file.h"
 #include "relation-state.h"
 #include "wal-position.h"
@@ -16,27 +17,26 @@ SharedState *neon_shared;
 static shmem_request_hook_type previous_request_hook;
 static shmem_startup_hook_type previous_startup_hook;
 
-/* The redo position this server starts from, which is where storage handed the data directory out. */
-static XLogRecPtr
-read_start_lsn(void)
+/* The redo position this server starts from is where storage handed the data directory out. */
+static void
+read_start(void)
 {
 	bool		crc_ok;
 	ControlFileData *control = get_controlfile(DataDir, &crc_ok);
-	XLogRecPtr	lsn = control->checkPointCopy.redo;
 
 	if (!crc_ok)
 		ereport(FATAL, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("neon: the checksum of pg_control is wrong")));
+	neon_shared->start_lsn = record_end_position(control->checkPointCopy.redo);
+	neon_shared->started_clean = control->state == DB_SHUTDOWNED;
 	pfree(control);
-	return record_end_position(lsn);
 }
 
 static void
 initialise(void)
 {
 	memset(neon_shared, 0, sizeof(*neon_shared));
-	neon_shared->start_lsn = read_start_lsn();
+	read_start();
 	pg_atomic_init_u64(&neon_shared->forgotten_lsn, neon_shared->start_lsn);
-	pg_atomic_init_u64(&neon_shared->kept_bytes, 0);
 	pg_atomic_init_u64(&neon_shared->keep_after_us, 0);
 	pg_atomic_init_u32(&neon_shared->connstring_version, 2);
 	strlcpy(neon_shared->connstring, neon_pageserver_connstring, CONNSTRING_BYTES_MAX);
@@ -52,6 +52,7 @@ request_shared_memory(void)
 	RequestAddinShmemSpace(MAXALIGN(sizeof(SharedState)));
 	relation_state_request_memory();
 	local_file_request_memory();
+	cache_table_request_memory();
 }
 
 static void
@@ -67,6 +68,7 @@ start_shared_memory(void)
 		initialise();
 	relation_state_attach();
 	local_file_attach();
+	cache_table_attach();
 	LWLockRelease(AddinShmemInitLock);
 }
 

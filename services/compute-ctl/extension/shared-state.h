@@ -22,6 +22,8 @@ typedef enum StatCounter
 	STAT_WAIT_US,				/* time in which backends waited for pages */
 	STAT_PAGES_KEPT,			/* fetched pages written to the local files */
 	STAT_KEEP_FAILURES,
+	STAT_PAGES_FREED,			/* pages whose local copy was given up to stay within the limit */
+	STAT_CHUNKS_FORGOTTEN,		/* chunks that stay on disk because the table of chunks was full */
 	STAT_WRITES,
 	STAT_EXTENDS,
 	STAT_SIZE_HITS,				/* relation sizes known */
@@ -35,10 +37,10 @@ typedef struct SharedState
 {
 	/* Where this compute began: a page it never changed is the same at every position from here on. */
 	XLogRecPtr	start_lsn;
+	/* Whether the server before, on these files, was shut down cleanly. */
+	bool		started_clean;
 	/* Upper bound of the positions at which relations no longer in the size cache were truncated or dropped. */
 	pg_atomic_uint64 forgotten_lsn;
-	/* Bytes of fetched pages in the local files, as far as known. */
-	pg_atomic_uint64 kept_bytes;
 	/* No page is kept before this time (microseconds, PostgreSQL epoch): set after the local disk refused one. */
 	pg_atomic_uint64 keep_after_us;
 

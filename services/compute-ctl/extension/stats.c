@@ -7,6 +7,7 @@
 #include "utils/builtins.h"
 #include "utils/pg_lsn.h"
 
+#include "cache-table.h"
 #include "shared-state.h"
 #include "wal-position.h"
 
@@ -22,6 +23,8 @@ static const char *const names[STAT_COUNT] = {
 	[STAT_WAIT_US] = "page_wait_us",
 	[STAT_PAGES_KEPT] = "pages_kept",
 	[STAT_KEEP_FAILURES] = "keep_failures",
+	[STAT_PAGES_FREED] = "pages_freed",
+	[STAT_CHUNKS_FORGOTTEN] = "chunks_forgotten",
 	[STAT_WRITES] = "writes",
 	[STAT_EXTENDS] = "extends",
 	[STAT_SIZE_HITS] = "size_hits",
@@ -60,7 +63,7 @@ neon_get_stats(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	for (int i = 0; i < STAT_COUNT; i++)
 		put_row(result, names[i], pg_atomic_read_u64(&neon_shared->stats[i]));
-	put_row(result, "kept_bytes", pg_atomic_read_u64(&neon_shared->kept_bytes));
+	put_row(result, "cached_bytes", cache_bytes());
 	return (Datum) 0;
 }
 

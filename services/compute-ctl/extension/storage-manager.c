@@ -242,6 +242,9 @@ neon_read(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page)
 		return;
 	}
 	present = local_file_read(reln, fork, block, page);
+	/* If the worker has freed the page, what was known before says too old a position, or that there is no page elsewhere. */
+	if (!present)
+		get_existing_fork_info(reln, fork, block, &info);
 	if (info.state == FORK_REMOTE)
 		readahead_note(reln, fork, block, &info, !present);
 	if (present)
