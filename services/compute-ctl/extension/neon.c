@@ -12,7 +12,6 @@
 #include "miscadmin.h"
 
 #include "aux-files.h"
-#include "aux-files.h"
 #include "builtin-functions.h"
 #include "cache-worker.h"
 #include "settings.h"
