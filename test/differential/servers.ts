@@ -21,6 +21,7 @@ const SETTINGS: Readonly<Record<string, string>> = {
   max_wal_size: '4GB',
   TimeZone: 'UTC',
   full_page_writes: 'off',
+  track_commit_timestamp: 'on',
 };
 const COMPUTE_SETTINGS: Readonly<Record<string, string>> = { 'neon.file_cache_size_limit': '0' };
 
@@ -54,7 +55,7 @@ export class ServerPair implements AsyncDisposable {
     const settings = { ...SETTINGS, ...options.settings };
     const stack = await TestStack.start({ safekeepers: options.safekeepers ?? 1 });
     try {
-      const url = await stack.startCompute(COMPUTE, { settings: { ...settings, ...COMPUTE_SETTINGS } });
+      const url = await stack.startCompute(COMPUTE, { settings: { ...COMPUTE_SETTINGS, ...settings } });
       const plain = await startPlain(Object.entries(settings).map(([name, value]) => `${name} = '${value}'`));
       return new ServerPair(stack, plain, url);
     } catch (error) {

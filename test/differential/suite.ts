@@ -16,6 +16,7 @@ import { DATABASE, runScript } from './psql.js';
 import { urlOf } from './servers.js';
 import type { ServerPair, Side } from './servers.js';
 import { runSteps } from './steps.js';
+import { leaveUnfinished } from './unfinished.js';
 
 const SCRIPTS = join(import.meta.dirname, 'scripts');
 /** Sorts before all others and is never left out. */
@@ -77,7 +78,9 @@ class Suite {
     const after = await this.contents('contents after a restart', withoutSequencePositions);
     await this.compare('contents before and after a restart', async () => [withoutSequencePositions(before), after]);
     for (const name of chosen.filter((script) => script.endsWith('.after.sql'))) await this.script(name, dir);
+    const unfinished = await Promise.all(this.pair.sides.map(leaveUnfinished));
     await this.pair.restart('immediate');
+    await Promise.all(unfinished.map((abandon) => abandon()));
     await this.contents('contents after SIGKILL', withoutSequencePositions);
     await this.amcheck();
   }
