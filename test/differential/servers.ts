@@ -8,7 +8,10 @@ import { TestStack } from '../harness/stack.js';
 
 const COMPUTE = 'main';
 
-/** Small memory everywhere, so that pages, sorts and temporary tables spill; nothing that acts by the clock. */
+/**
+ * Small memory everywhere, so that pages, sorts and temporary tables spill. Nothing acts by the clock; that goes for the background
+ * writer too, since VACUUM leaves out a page that somebody has pinned.
+ */
 const SETTINGS: Readonly<Record<string, string>> = {
   shared_buffers: '1MB',
   temp_buffers: '800kB',
@@ -22,6 +25,7 @@ const SETTINGS: Readonly<Record<string, string>> = {
   TimeZone: 'UTC',
   full_page_writes: 'off',
   track_commit_timestamp: 'on',
+  bgwriter_lru_maxpages: '0',
 };
 const COMPUTE_SETTINGS: Readonly<Record<string, string>> = { 'neon.file_cache_size_limit': '0' };
 
