@@ -23,7 +23,7 @@ const INITDB_IMAGE = resolve(import.meta.dirname, '../../build/initdb-15.tar');
 const INGEST_TIMEOUT_MS = 60_000;
 const SETTINGS = { max_prepared_transactions: '20', shared_buffers: '8MB', autovacuum_naptime: '5s' };
 
-/** What can be in WAL but is not: the load makes no tablespaces, commit times, replication origins and logical messages. */
+/** Not of tablespaces, commit times and replication origins: the load makes none. Logical messages come from the stop of a compute. */
 const RESOURCE_MANAGERS =
   'XLOG Transaction Storage CLOG Database MultiXact RelMap Standby Heap2 Heap Btree Hash Gin Gist Sequence SPGist BRIN Generic';
 
