@@ -249,6 +249,11 @@ describe('time points', () => {
     );
   });
 
+  it('name the last of several commits at one time', () => {
+    const points = mergePoints(mergePoints([], [point(1, 5000), point(2, 5000)]), [point(3, 5000), point(4, 9000)]);
+    assert.deepEqual(points, [point(3, 5000), point(4, 9000)]);
+  });
+
   it('answer before, between, after, and without commits', () => {
     const points = [point(100, 5000), point(200, 9000)];
     const limits = { minReadableLsn: lsn(50), lastRecordLsn: lsn(300) };

@@ -46,7 +46,10 @@ export function mergePoints(points: readonly TimePoint[], added: readonly TimePo
   const all = [...points];
   for (const point of added) {
     const last = all.at(-1);
-    if (last === undefined || (point.timeMs > last.timeMs && point.lsn > last.lsn)) all.push(point);
+    if (last !== undefined && (point.timeMs < last.timeMs || point.lsn <= last.lsn)) continue;
+    // Of commits at one time the last counts: a state without the others would be older than that time.
+    if (point.timeMs === last?.timeMs) all.pop();
+    all.push(point);
   }
   return thin(all);
 }
