@@ -5,6 +5,7 @@ import { StorageError } from '#shared/core/errors.js';
 import { idFromBytes, parseTenantId, parseTtid } from '#shared/core/ids.js';
 import { VERSION } from '#shared/runtime/version.js';
 import type { TenantManager } from '../tenant/tenant-manager.js';
+import { addHistoryRoutes } from './history-routes.js';
 import { addMaintenanceRoutes } from './maintenance-routes.js';
 import { parseCreateTenant, parseCreateTimeline, parseLocationConfig, tenantJson, timelineJson } from './json.js';
 
@@ -26,6 +27,7 @@ export function addRoutes(server: FastifyInstance, deps: HttpDeps): void {
   addTenantRoutes(server, deps.tenants);
   addTimelineRoutes(server, deps.tenants);
   addMaintenanceRoutes(server, deps.tenants);
+  addHistoryRoutes(server, deps.tenants);
 }
 
 /** `curl -d` sends JSON as a form, and some calls have an empty body. */
