@@ -210,8 +210,11 @@ export class TimelineView {
   private async *storedPages(blocks: number, count: number, at: Lsn): AsyncGenerator<Uint8Array> {
     for (let from = 0; from < count; from += PAGES_AT_ONCE) {
       const numbers = Array.from({ length: Math.min(PAGES_AT_ONCE, count - from) }, (_, i) => from + i);
-      const pages = await Promise.all(numbers.map((block) => this.store.getPage(makeKey(blocks, block), at)));
-      for (const page of pages) yield page ?? ZERO_PAGE;
+      const keys = numbers.map((block) => makeKey(blocks, block));
+      for (const page of await this.store.getPages(keys, at)) {
+        if (page instanceof StorageError) throw page;
+        yield page ?? ZERO_PAGE;
+      }
     }
   }
 }
