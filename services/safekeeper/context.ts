@@ -1,6 +1,7 @@
 /** Builds a safekeeper from its configuration: data directory, timelines, servers, link to the broker. */
 import path from 'node:path';
 import { ensureDir, lockDir } from '#shared/io/files.js';
+import { openObjectStore } from '#shared/io/object-store.js';
 import { startGrpcServer } from '#shared/rpc/server.js';
 import { reachableAddr } from '#shared/core/addr.js';
 import { startHttp } from '#shared/runtime/http.js';
@@ -12,6 +13,8 @@ import { realDisk, type Disk } from './io/disk.js';
 import { claimNodeId } from './io/node-id.js';
 import type { Timeline } from './io/timeline.js';
 import { Timelines } from './io/timelines.js';
+import { Upkeep } from './io/upkeep.js';
+import { newWalObjectCounters, WalObjects } from './io/wal-objects.js';
 import { newWalStorageCounters } from './io/wal-storage.js';
 import { registerMetrics } from './metrics.js';
 import { BrokerLink } from './rpc/broker-link.js';
@@ -71,7 +74,9 @@ async function start({ config, overrides, dataDir, nodeId, unlock }: StartOption
   // The link needs the address that the server gets, which needs the timelines: changes before that are not news.
   let link: BrokerLink | null = null;
   const onChange = (timeline: Timeline): void => link?.consider(timeline);
-  const timelines = await Timelines.load({ dataDir, disk, nodeId, counters, log, onChange });
+  const objects = await openObjects(config);
+  const timelines = await Timelines.load({ dataDir, disk, nodeId, counters, log, onChange, objects });
+  const upkeep = newUpkeep(config, timelines, objects);
   const metrics = createMetrics('safekeeper');
   const sent = { bytes: 0 };
   const stopping = new AbortController();
@@ -102,8 +107,9 @@ async function start({ config, overrides, dataDir, nodeId, unlock }: StartOption
   const { brokerEndpoint: brokerAddr, availabilityZone } = config;
   const httpAddr = reachableAddr(http.addr);
   link = new BrokerLink({ brokerAddr, nodeId, grpcAddr, httpAddr, availabilityZone, timelines, log });
-  registerMetrics(metrics, { timelines, counters, link, sent });
+  registerMetrics(metrics, { timelines, counters, link, sent, objects });
   link.start();
+  upkeep.start();
   const checkpoints = setInterval(() => {
     for (const timeline of timelines.all()) timeline.submit({ kind: 'checkpoint' });
   }, CHECKPOINT_INTERVAL_MS);
@@ -117,6 +123,7 @@ async function start({ config, overrides, dataDir, nodeId, unlock }: StartOption
       clearInterval(checkpoints);
       link.stop();
       stopping.abort();
+      await upkeep.stop();
       await grpc.shutdown(GRACE_MS);
       await timelines.close();
       await http.close();
@@ -124,4 +131,21 @@ async function start({ config, overrides, dataDir, nodeId, unlock }: StartOption
       await unlock();
     },
   };
+}
+
+async function openObjects({ remoteStorage }: SafekeeperConfig): Promise<WalObjects | null> {
+  if (remoteStorage === undefined) return null;
+  return new WalObjects(await openObjectStore(remoteStorage), newWalObjectCounters());
+}
+
+function newUpkeep(config: SafekeeperConfig, timelines: Timelines, objects: WalObjects | null): Upkeep {
+  return new Upkeep({
+    timelines,
+    objects,
+    intervalMs: config.upkeepIntervalMs,
+    partialTimeoutMs: config.partialBackupTimeoutMs,
+    evictionMinResidentMs: config.evictionMinResidentMs,
+    lagBytesMax: config.peerLagBytesMax,
+    offloaderLagBytesMax: config.maxOffloaderLag,
+  });
 }

@@ -98,8 +98,8 @@ export class Timelines {
     });
   }
 
-  /** Returns whether it existed. */
-  async delete(ttid: TenantTimelineId): Promise<boolean> {
+  /** Returns whether it existed. `onlyLocal`: its WAL stays in the object store, and the other safekeepers keep the timeline. */
+  async delete(ttid: TenantTimelineId, onlyLocal = false): Promise<boolean> {
     const key = formatTtid(ttid);
     for (let other = this.busy.get(key); other !== undefined; other = this.busy.get(key)) {
       await other.catch(() => undefined);
@@ -116,6 +116,7 @@ export class Timelines {
       await disk.syncDir(this.tenantDir(ttid));
       this.broken.delete(key);
       await disk.remove(doomed);
+      if (!onlyLocal) await this.options.objects?.deleteAll(ttid);
       log.info({ tenant: ttid.tenantId, timeline: ttid.timelineId }, 'deleted timeline');
       return true;
     });

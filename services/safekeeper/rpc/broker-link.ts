@@ -21,6 +21,7 @@ import {
 import type { PeerInfoInput } from '../core/acceptor-types.js';
 import { peerInfoMatters } from '../core/positions.js';
 import type { Timeline } from '../io/timeline.js';
+import { isBackupWanted } from '../io/wal-backup.js';
 import type { Timelines } from '../io/timelines.js';
 import { numberFromWire, positionFromWire } from './conversion.js';
 
@@ -195,6 +196,14 @@ export class BrokerLink {
       peerHorizonLsn: positionFromWire(info.peerHorizonLsn),
       remoteConsistentLsn: positionFromWire(info.remoteConsistentLsn),
     };
+    const peer = {
+      nodeId: numberFromWire(info.safekeeperId, 'node id'),
+      grpcAddr: info.grpcAddr,
+      term: termFromWire(info.term),
+      flushLsn: positionFromWire(info.flushLsn),
+      localStartLsn: positionFromWire(info.localStartLsn),
+    };
+    timeline.peers.put({ ...peer, ...input }, performance.now());
     if (peerInfoMatters(timeline.view, input)) timeline.submit(input);
   }
 
@@ -213,8 +222,9 @@ export class BrokerLink {
   }
 }
 
-/** Somebody writes or reads, or the page server still lacks committed WAL. */
+/** Somebody writes or reads, or the page server or the object store still lacks committed WAL. */
 function isActive(timeline: Timeline): boolean {
   const { view } = timeline;
-  return timeline.proposerCount > 0 || timeline.readerCount > 0 || view.control.remoteConsistentLsn < view.commitLsn;
+  const isUsed = timeline.proposerCount > 0 || timeline.readerCount > 0;
+  return isUsed || view.control.remoteConsistentLsn < view.commitLsn || isBackupWanted(timeline);
 }

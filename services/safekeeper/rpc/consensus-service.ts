@@ -45,6 +45,7 @@ async function propose(
     throw new StorageError('precondition', 'the first message of a proposer is its greeting');
   }
   const timeline = await timelineFor(deps.timelines, first.value.message.value);
+  await timeline.ensureResident();
   const replies = new ReplyQueue();
   const signal = AbortSignal.any([call.signal, deps.stopping]);
   const ended = new Promise<void>((resolve, reject) => {

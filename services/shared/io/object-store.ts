@@ -3,7 +3,6 @@
  * with one content, or rewritten whole. `put` is durable when it returns; a reader sees the old or the new object, never a part.
  */
 import { openLocalStore } from './object-store-local.js';
-import { openS3Store } from './object-store-s3.js';
 
 export interface ObjectStore {
   /** For logs; without credentials. */
@@ -37,5 +36,8 @@ export function isValidObjectKey(key: string): boolean {
  * from the AWS chain (environment, profile, instance). Throws StorageError `invalid` for another URL.
  */
 export async function openObjectStore(url: string): Promise<ObjectStore> {
-  return url.startsWith('s3://') ? openS3Store(url) : openLocalStore(url);
+  if (!url.startsWith('s3://')) return openLocalStore(url);
+  // The client takes longer to load than the rest of a service; who keeps objects in a directory does not wait for it.
+  const { openS3Store } = await import('./object-store-s3.js');
+  return openS3Store(url);
 }
