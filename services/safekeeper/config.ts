@@ -75,6 +75,11 @@ const options = {
     'a timeline that was not used for so long leaves the disk for the object store (default 15 min)',
     z.coerce.number().int().nonnegative().default(900_000),
   ),
+  peerRecovery: option(
+    '--no-peer-recovery',
+    'do not fetch committed WAL from peers when no compute brings it',
+    z.union([z.boolean(), z.stringbool()]).default(true),
+  ),
   upkeepIntervalMs: option(
     '--upkeep-interval-ms <ms>',
     'time between looks at what is to be uploaded, removed, evicted (default 1 s)',

@@ -8,11 +8,13 @@ import { startHttp } from '#shared/runtime/http.js';
 import { createLogger, type Logger } from '#shared/runtime/log.js';
 import { createMetrics } from '#shared/runtime/metrics.js';
 import { SafekeeperServiceService } from '#gen/neon/safekeeper/v1/safekeeper.js';
+import { TimelineAdminServiceService } from '#gen/neon/safekeeper/v1/timeline_admin.js';
 import type { SafekeeperConfig } from './config.js';
 import { realDisk, type Disk } from './io/disk.js';
 import { claimNodeId } from './io/node-id.js';
 import type { Timeline } from './io/timeline.js';
 import { Timelines } from './io/timelines.js';
+import { DISCOVERY_MS, Refill } from './io/refill.js';
 import { Upkeep } from './io/upkeep.js';
 import { newWalObjectCounters, WalObjects } from './io/wal-objects.js';
 import { newWalStorageCounters } from './io/wal-storage.js';
@@ -21,6 +23,7 @@ import { BrokerLink } from './rpc/broker-link.js';
 import { consensusService } from './rpc/consensus-service.js';
 import { httpRoutes } from './rpc/http-routes.js';
 import { safekeeperService } from './rpc/safekeeper-service.js';
+import { timelineAdminService } from './rpc/timeline-admin.js';
 import { FastConsensusService, FastWalService } from './rpc/wal-codec.js';
 import { walService } from './rpc/wal-service.js';
 
@@ -76,7 +79,12 @@ async function start({ config, overrides, dataDir, nodeId, unlock }: StartOption
   const onChange = (timeline: Timeline): void => link?.consider(timeline);
   const objects = await openObjects(config);
   const timelines = await Timelines.load({ dataDir, disk, nodeId, counters, log, onChange, objects });
-  const upkeep = newUpkeep(config, timelines, objects);
+  const refill = new Refill({
+    timelines,
+    objects,
+    log,
+    discover: async (ttid) => (await link?.discover(ttid, DISCOVERY_MS)) ?? [],
+  });
   const metrics = createMetrics('safekeeper');
   const sent = { bytes: 0 };
   const stopping = new AbortController();
@@ -88,16 +96,17 @@ async function start({ config, overrides, dataDir, nodeId, unlock }: StartOption
     addr: config.listenGrpc,
     log,
     services: [
-      [FastConsensusService, consensusService({ timelines, stopping: signal })],
+      [FastConsensusService, consensusService({ timelines, refill, stopping: signal })],
       [FastWalService, walService({ timelines, stopping: signal, onSent })],
       [SafekeeperServiceService, safekeeperService({ nodeId, timelines })],
+      [TimelineAdminServiceService, timelineAdminService({ timelines, objects })],
     ],
   });
   const http = await startHttp({
     addr: config.listenHttp,
     log,
     metrics,
-    routes: httpRoutes({ nodeId, timelines }),
+    routes: httpRoutes({ nodeId, timelines, objects }),
   }).catch(async (error: unknown) => {
     await grpc.shutdown(0);
     await timelines.close();
@@ -108,6 +117,7 @@ async function start({ config, overrides, dataDir, nodeId, unlock }: StartOption
   const httpAddr = reachableAddr(http.addr);
   link = new BrokerLink({ brokerAddr, nodeId, grpcAddr, httpAddr, availabilityZone, timelines, log });
   registerMetrics(metrics, { timelines, counters, link, sent, objects });
+  const upkeep = newUpkeep({ config, timelines, objects, link });
   link.start();
   upkeep.start();
   const checkpoints = setInterval(() => {
@@ -124,6 +134,7 @@ async function start({ config, overrides, dataDir, nodeId, unlock }: StartOption
       link.stop();
       stopping.abort();
       await upkeep.stop();
+      await refill.stop();
       await grpc.shutdown(GRACE_MS);
       await timelines.close();
       await http.close();
@@ -138,10 +149,18 @@ async function openObjects({ remoteStorage }: SafekeeperConfig): Promise<WalObje
   return new WalObjects(await openObjectStore(remoteStorage), newWalObjectCounters());
 }
 
-function newUpkeep(config: SafekeeperConfig, timelines: Timelines, objects: WalObjects | null): Upkeep {
+function newUpkeep(given: {
+  config: SafekeeperConfig;
+  timelines: Timelines;
+  objects: WalObjects | null;
+  link: BrokerLink;
+}): Upkeep {
+  const { config, timelines, objects, link } = given;
   return new Upkeep({
     timelines,
     objects,
+    peerRecovery: config.peerRecovery,
+    ask: (ttid) => link.ask(ttid),
     intervalMs: config.upkeepIntervalMs,
     partialTimeoutMs: config.partialBackupTimeoutMs,
     evictionMinResidentMs: config.evictionMinResidentMs,

@@ -1,9 +1,11 @@
 /**
- * What is done for all timelines now and then: upload of WAL, removal, eviction. One job a timeline at a time, and a bounded number of
+ * What is done for all timelines now and then: upload of WAL, removal, eviction, recovery from peers. One job a timeline at a time, and a bounded number of
  * them in all. A job that fails is tried again later, after longer and longer pauses; it never hurts the timeline.
  */
 import { errorKind, errorText } from '#shared/core/errors.js';
+import type { TenantTimelineId } from '#shared/core/ids.js';
 import { evict, isEvictable } from './eviction.js';
+import { donorFor, recoverFromPeer } from './peer-recovery.js';
 import type { Timeline } from './timeline.js';
 import type { Timelines } from './timelines.js';
 import { backUpPartial, backUpSegments, isBackupWanted, isPartialWanted, isUploader } from './wal-backup.js';
@@ -13,6 +15,9 @@ import type { WalObjects } from './wal-objects.js';
 const JOBS_AT_ONCE = 5;
 const PAUSE_MS = 1_000;
 const PAUSE_MS_MAX = 60_000;
+/** Peers that are idle do not speak by themselves: each timeline asks them now and then, a few of them at once. */
+const ASK_INTERVAL_MS = 30_000;
+const ASKED_AT_ONCE = 20;
 /** The elected uploader had so long; from then on whoever has the WAL uploads it. */
 const STALLED_MS = 30_000;
 
@@ -24,6 +29,9 @@ export interface UpkeepOptions {
   readonly evictionMinResidentMs: number;
   readonly lagBytesMax: number;
   readonly offloaderLagBytesMax: number;
+  readonly peerRecovery: boolean;
+  /** Asks peers to say what they have of a timeline. */
+  readonly ask: (ttid: TenantTimelineId) => Promise<void>;
 }
 
 interface Memory {
@@ -32,6 +40,7 @@ interface Memory {
   notBeforeMs: number;
   /** When the next partial upload is due. */
   partialDueMs: number;
+  askDueMs: number;
   /** Since when whole segments have been waiting with this backup position. */
   waitingSinceMs: number;
   waitingAtLsn: number;
@@ -60,10 +69,17 @@ export class Upkeep {
 
   private tick(): void {
     const nowMs = performance.now();
+    let asked = 0;
     for (const timeline of this.options.timelines.all()) {
       if (timeline.problem !== null) continue;
       this.remove(timeline);
       const memory = this.memoryOf(timeline, nowMs);
+      if (nowMs >= memory.askDueMs && asked < ASKED_AT_ONCE) {
+        asked += 1;
+        memory.askDueMs = nowMs + ASK_INTERVAL_MS;
+        // Without a broker there is nothing to learn.
+        this.options.ask(timeline.ttid).catch(() => undefined);
+      }
       if (memory.busy || nowMs < memory.notBeforeMs || this.running.size >= JOBS_AT_ONCE) continue;
       const job = this.jobFor(timeline, memory, nowMs);
       if (job !== null) this.launch(timeline, memory, job);
@@ -80,6 +96,8 @@ export class Upkeep {
 
   private jobFor(timeline: Timeline, memory: Memory, nowMs: number): (() => Promise<void>) | null {
     const { objects, partialTimeoutMs, evictionMinResidentMs, offloaderLagBytesMax } = this.options;
+    const donor = this.options.peerRecovery ? donorFor(timeline) : null;
+    if (donor !== null) return () => recoverFromPeer(timeline, donor);
     if (objects === null || timeline.isEvicted) return null;
     if (isBackupWanted(timeline)) {
       const { backupLsn } = timeline.view.control;
@@ -125,7 +143,8 @@ export class Upkeep {
     if (memory === undefined) {
       // Spread, so that not all timelines of a node that started come at once.
       const partialDueMs = nowMs + this.options.partialTimeoutMs * (0.5 + Math.random() / 2);
-      memory = { busy: false, failures: 0, notBeforeMs: 0, partialDueMs, waitingSinceMs: nowMs, waitingAtLsn: -1 };
+      const due = { notBeforeMs: 0, partialDueMs, askDueMs: nowMs };
+      memory = { busy: false, failures: 0, ...due, waitingSinceMs: nowMs, waitingAtLsn: -1 };
       this.memory.set(timeline, memory);
     }
     return memory;

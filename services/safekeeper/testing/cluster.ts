@@ -69,8 +69,13 @@ export class TestCluster {
   }
 
   async restart(index: number, overrides: Overrides = {}): Promise<void> {
-    const node = this.node(index);
     await this.stopNode(index);
+    await this.relaunch(index, overrides);
+  }
+
+  /** Starts a node that was stopped. */
+  async relaunch(index: number, overrides: Overrides = {}): Promise<void> {
+    const node = this.node(index);
     Object.assign(node, await this.launch(node.id, node.dir, overrides));
   }
 
