@@ -43,6 +43,9 @@ export interface ComputeInfo {
 }
 
 export interface StackStatus {
+  readonly restUrl: string;
+  readonly connectAddr: string;
+  readonly pid: number;
   readonly services: readonly ServiceInfo[];
   readonly computes: readonly ComputeInfo[];
 }
