@@ -6,6 +6,7 @@ import type { TenantId, TenantTimelineId } from '#shared/core/ids.js';
 import { listTenantIds, listTimelineIds, removeTimeline } from '../io/tenant-storage.js';
 import type { TenantOverrides, TenantSettings } from '../core/storage/tenant-settings.js';
 import type { ActiveTimeline } from './active-timeline.js';
+import type { DetachResult } from './detach.js';
 import type { ImportProgress, ImportSource } from './import-timeline.js';
 import type { Manifest } from './manifest.js';
 import { readManifest, removeManifest, writeManifest } from './manifest.js';
@@ -170,6 +171,10 @@ export class TenantManager {
   /** False when it did not exist. */
   async deleteTimeline(ttid: TenantTimelineId): Promise<boolean> {
     return this.#tenant(ttid.tenantId).deleteTimeline(ttid.timelineId);
+  }
+
+  async detachAncestor(ttid: TenantTimelineId, signal: AbortSignal): Promise<DetachResult> {
+    return this.#tenant(ttid.tenantId).detachAncestor(ttid.timelineId, signal);
   }
 
   /** Flushes (for at most flushTimeoutMs a timeline) and closes everything. */
