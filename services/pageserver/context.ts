@@ -4,6 +4,7 @@
  */
 import { randomInt } from 'node:crypto';
 import type { ServiceDefinition, UntypedServiceImplementation } from '@grpc/grpc-js';
+import { ShardServiceService } from '#gen/neon/pageserver/v1/shard.js';
 import { ManagementServiceService } from '#gen/neon/pageserver/v1/management.js';
 import { PageServiceService } from '#gen/neon/pageserver/v1/page_service.js';
 import { ensureDir, lockDir } from '#shared/io/files.js';
@@ -23,6 +24,7 @@ import { addRoutes } from './http/routes.js';
 import type { StorageEnv } from './io/storage-env.js';
 import { createStorageEnv } from './io/storage-env.js';
 import { registerMetrics } from './metrics.js';
+import { shardService } from './rpc/shard-service.js';
 import { managementService } from './rpc/management-service.js';
 import { pageService } from './rpc/page-service.js';
 import { Maintenance } from './tenant/maintenance.js';
@@ -69,6 +71,7 @@ export async function startPageServer(config: Config, log: Logger): Promise<Page
       log,
       policy: { ...POLICY_DEFAULTS, availabilityZone: config.availabilityZone },
       clientName: `pageserver-${config.id}`,
+      nodeId: config.id,
       ingestStats,
       initdbImage: config.initdbImage ?? null,
       waitLsnTimeoutMs: config.waitLsnTimeoutMs,
@@ -125,6 +128,7 @@ async function openPorts({ config, log, tenants, pagestream, metrics }: PortPart
   const services: ReadonlyArray<readonly [ServiceDefinition, UntypedServiceImplementation]> = [
     [PageServiceService, pageService({ timelines: tenants, waitLsnTimeoutMs })],
     [ManagementServiceService, managementService({ tenants, nodeId: config.id })],
+    [ShardServiceService, shardService({ tenants })],
   ];
   const grpc = await startGrpcServer({ addr: config.listenGrpc, log, services });
   const http = await startHttp({

@@ -17,6 +17,7 @@ import { ImageCompaction } from './image-compaction.js';
 import type { IndexPublisher } from './index-publisher.js';
 import type { LayerFile } from './layer-file.js';
 import { publishNewLayers } from './publish-layers.js';
+import { UNSHARDED } from '#shared/core/shard.js';
 import type { StorageEnv } from './storage-env.js';
 
 /** Pause after a failure: doubled up to an hour. Ingest and reads do not depend on compaction. */
@@ -155,6 +156,7 @@ export class Compactor {
       lsnStart: plan.lsnStart,
       lsnEnd: plan.lsnEnd,
       targetBytes: env.limits.layerTargetBytes,
+      shard: this.target.settings.shard ?? UNSHARDED,
     };
     const written = await env.layers.withFiles(plan.inputs, () => env.layerJobs.merge(job, signal));
     await publishNewLayers(this.target, { written, replaced: plan.inputs }, signal);

@@ -6,6 +6,8 @@ import type { Key } from '../core/key.js';
 import type { LayerOwner } from '../core/storage/layer-format.js';
 import { mergeVersions } from '../core/storage/merge.js';
 import { lsn } from '#shared/core/lsn.js';
+import type { ShardIdentity } from '#shared/core/shard.js';
+import { shardFilter } from '../core/shard-keys.js';
 import { LayerCursor } from './layer-cursor.js';
 import { LayerOutput } from './layer-output.js';
 import type { OutputLayer } from './layer-output.js';
@@ -22,6 +24,8 @@ export interface MergeJob {
   readonly lsnEnd: number;
   /** An output is closed at the first new key beyond this size. */
   readonly targetBytes: number;
+  /** Versions of keys that this shard does not keep are dropped. */
+  readonly shard: ShardIdentity;
 }
 
 /** The merged layers, durable in `job.dir`. Throws StorageError `corrupt` naming file and offset when an input is damaged. */
@@ -30,10 +34,12 @@ export function mergeLayers(job: MergeJob): OutputLayer[] {
   const cursors: LayerCursor[] = [];
   const range = { lsnStart: lsn(job.lsnStart), lsnEnd: lsn(job.lsnEnd) };
   const output = new LayerOutput({ dir, owner, generation, kind: 'delta', ...range });
+  const keeps = shardFilter(job.shard);
   let lastKey = -1 as Key;
   try {
     for (const { name, sizeBytes } of job.inputs) cursors.push(new LayerCursor({ dir, name, sizeBytes, owner }));
     mergeVersions(cursors, (version) => {
+      if (keeps !== null && !keeps(version.key)) return;
       if (version.key !== lastKey && output.openBytes >= job.targetBytes) output.finish();
       lastKey = version.key;
       output.add(version.key, version.lsn, version.kind, version.value);
