@@ -328,6 +328,15 @@ export class Timeline implements TimelineStore {
     this.remoteConsistentLsn = result.lsn;
   }
 
+  /** Ends a streamed import (createImportTimeline): from then on the timeline exists, readable from `result.lsn` on. */
+  async finishStreamedImport({ lsn: begin, pgMajor, systemId, segSize }: ImportResult): Promise<void> {
+    await this.checkpoint();
+    Object.assign(this, { pgMajor, systemId, segSize, initdbLsn: begin });
+    const facts = { pgMajor, systemId, segSize, initdbLsn: begin, minReadableLsn: begin, isImporting: false };
+    await this.publisher.publish((current) => ({ ...current, ...facts }));
+    this.history.begin(begin);
+  }
+
   /** Merges layers or makes images if enough have come together; true when it did. Happens by itself after flushes. */
   compact(options: CompactionOptions = {}): Promise<boolean> {
     return this.compactor.compact(options);
