@@ -15,9 +15,12 @@ import { formatTtid } from '#shared/core/ids.js';
 import type { TenantTimelineId } from '#shared/core/ids.js';
 import { formatLsn, lsn, lsnMax } from '#shared/core/lsn.js';
 import type { Lsn } from '#shared/core/lsn.js';
+import type { ShardIdentity } from '#shared/core/shard.js';
+import { UNSHARDED } from '#shared/core/shard.js';
 import { ensureDir } from '#shared/io/files.js';
 import type { Key } from '../core/key.js';
 import { formatKey } from '../core/key.js';
+import { shardFilter } from '../core/shard-keys.js';
 import type { IndexPart } from '../core/storage/index-part.js';
 import type { KeyLookup } from '../core/storage/key-lookup.js';
 import type { LayerOwner } from '../core/storage/layer-format.js';
@@ -95,6 +98,8 @@ export class Timeline implements TimelineStore {
   readonly history: TimelineHistory;
 
   private readonly env: StorageEnv;
+  readonly shard: ShardIdentity;
+  private readonly keeps: ((key: Key) => boolean) | null;
   private readonly settings: SettingsRef;
   private readonly dir: string;
   private readonly publisher: IndexPublisher;
@@ -130,6 +135,8 @@ export class Timeline implements TimelineStore {
     this.ancestor = index.ancestor;
     this.parent = parent === null || index.ancestor === null ? null : { source: parent, lsn: index.ancestor.lsn };
     this.settings = options.settings ?? { current: env.limits };
+    this.shard = this.settings.shard ?? UNSHARDED;
+    this.keeps = shardFilter(this.shard);
     const above = this.parent && { history: this.parent.source.history, lsn: this.parent.lsn };
     this.history = new TimelineHistory(index.minReadableLsn, above);
     above?.history.addBranch(timelineId, above.lsn);
@@ -179,8 +186,10 @@ export class Timeline implements TimelineStore {
       layers: () => this.layers,
       chain: () => this.chain(),
       // Past the check of the cutoff: images may be due at an LSN that no client can read any more.
-      readLiveSizes: (lsnAt) =>
-        this.env.readLiveSizes((start, end, at) => this.reader.scan(this, start, end, at), lsnAt),
+      readLiveSizes: async (lsnAt) => {
+        const sizes = await this.env.readLiveSizes((start, end, at) => this.reader.scan(this, start, end, at), lsnAt);
+        return sizes && { ...sizes, shard: this.shard };
+      },
       replaceLayers: (remove, add) => (this.layers = this.layers.with({ remove, add })),
     };
   }
@@ -194,6 +203,7 @@ export class Timeline implements TimelineStore {
   // ---- writing
 
   put(key: Key, at: Lsn, kind: ValueKind, value: Uint8Array): void {
+    if (this.keeps !== null && !this.keeps(key)) return;
     this.open.put(key, at, kind, value);
   }
 
