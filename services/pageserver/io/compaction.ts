@@ -19,6 +19,7 @@ import { ImageCompaction } from './image-compaction.js';
 import type { IndexPublisher } from './index-publisher.js';
 import type { LayerFile } from './layer-file.js';
 import { publishNewLayers } from './publish-layers.js';
+import { UNSHARDED } from '#shared/core/shard.js';
 import type { StorageEnv } from './storage-env.js';
 
 /** Pause after a failure: doubled up to an hour. Ingest and reads do not depend on compaction. */
@@ -182,6 +183,7 @@ export class Compactor {
         start: formatKey(keyStart),
         end: formatKey(keyEnd),
       })),
+      shard: this.target.settings.shard ?? UNSHARDED,
     };
     const written = await env.layers.withFiles(plan.inputs, () => env.layerJobs.merge(job, signal));
     await publishNewLayers(this.target, { written, replaced: plan.inputs }, signal);

@@ -7,6 +7,8 @@ import { compareKeys, readKey } from '../core/key.js';
 import type { LayerOwner } from '../core/storage/layer-format.js';
 import { mergeVersions } from '../core/storage/merge.js';
 import { lsn } from '#shared/core/lsn.js';
+import type { ShardIdentity } from '#shared/core/shard.js';
+import { shardFilter } from '../core/shard-keys.js';
 import { LayerCursor } from './layer-cursor.js';
 import { LayerOutput } from './layer-output.js';
 import type { OutputLayer } from './layer-output.js';
@@ -30,6 +32,8 @@ export interface MergeJob {
    * all that due.
    */
   readonly holeImages: number;
+  /** Versions of keys that this shard does not keep are dropped. */
+  readonly shard: ShardIdentity;
 }
 
 /** Counts the image layers in the gaps between keys that come in order. */
@@ -60,10 +64,12 @@ export function mergeLayers(job: MergeJob): OutputLayer[] {
   const range = { lsnStart: lsn(job.lsnStart), lsnEnd: lsn(job.lsnEnd) };
   const output = new LayerOutput({ dir, owner, generation, kind: 'delta', ...range });
   const holes = new Holes(job);
+  const keeps = shardFilter(job.shard);
   let lastKey = -1 as Key;
   try {
     for (const { name, sizeBytes } of job.inputs) cursors.push(new LayerCursor({ dir, name, sizeBytes, owner }));
     mergeVersions(cursors, (version) => {
+      if (keeps !== null && !keeps(version.key)) return;
       if (version.key !== lastKey) {
         const isHole = lastKey !== -1 && holes.imagesBetween(lastKey, version.key) >= job.holeImages;
         if (isHole || output.openBytes >= job.targetBytes) output.finish();

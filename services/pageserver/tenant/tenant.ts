@@ -27,12 +27,15 @@ import { detachAncestor } from './detach.js';
 import { ImportSlots } from './import-slots.js';
 import type { ImportProgress, ImportSource } from './import-timeline.js';
 import type { Manifest } from './manifest.js';
+import { shardOf } from './manifest.js';
 import { SerialQueue } from './serial-queue.js';
 import { checkOverrides, readTenantConfig, writeTenantConfig } from './tenant-config.js';
 import type { TenantStatus, TimelineOrigin } from './timeline-status.js';
 
 export interface TenantEnv extends TimelineEnv {
   readonly storage: StorageEnv;
+  /** Of this page server. */
+  readonly nodeId: number;
   /** Tar of the data directory that new root timelines begin with; null = they cannot be made here. */
   readonly initdbImage: string | null;
   /** How long a branch at an LSN of the future waits for it. */
@@ -60,7 +63,7 @@ export class Tenant {
     this.manifest = manifest;
     this.#env = env;
     this.#overrides = overrides;
-    this.#settings = { current: resolveSettings(env.storage.limits, overrides) };
+    this.#settings = { current: resolveSettings(env.storage.limits, overrides), shard: shardOf(manifest) };
   }
 
   /** Loads all timelines from the object store and finishes deletions that were interrupted. */
@@ -88,7 +91,8 @@ export class Tenant {
   }
 
   status(): TenantStatus {
-    return { tenantId: this.id, generation: this.manifest.generation, timelineCount: this.timelines.size };
+    const { generation } = this.manifest;
+    return { tenantId: this.id, shard: shardOf(this.manifest), generation, timelineCount: this.timelines.size };
   }
 
   get overrides(): TenantOverrides {

@@ -219,8 +219,11 @@ export class TimelineView {
   ): AsyncGenerator<Uint8Array> {
     for (let from = first; from < end; from += PAGES_AT_ONCE) {
       const numbers = Array.from({ length: Math.min(PAGES_AT_ONCE, end - from) }, (_, i) => from + i);
-      const pages = await Promise.all(numbers.map((block) => this.store.getPage(makeKey(blocks, block), at)));
-      for (const page of pages) yield page ?? ZERO_PAGE;
+      const keys = numbers.map((block) => makeKey(blocks, block));
+      for (const page of await this.store.getPages(keys, at)) {
+        if (page instanceof StorageError) throw page;
+        yield page ?? ZERO_PAGE;
+      }
     }
   }
 }
