@@ -52,6 +52,8 @@ export interface StackStatus {
 
 export interface StackOptions {
   readonly safekeepers?: number;
+  /** Further options of `neon init`. */
+  readonly init?: readonly string[];
 }
 
 export const sleep = (ms: number) => new Promise<void>((done) => setTimeout(done, ms));
@@ -87,7 +89,13 @@ export class TestStack implements AsyncDisposable {
     await chmod(root, 0o711);
     const stack = new TestStack(root);
     try {
-      await stack.neon('init', '--free-ports', '--safekeepers', String(options.safekeepers ?? 3));
+      await stack.neon(
+        'init',
+        '--free-ports',
+        '--safekeepers',
+        String(options.safekeepers ?? 3),
+        ...(options.init ?? []),
+      );
       await stack.startDaemon();
       await stack.neon('tenant', 'create');
     } catch (error) {
