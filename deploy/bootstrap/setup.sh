@@ -52,7 +52,7 @@ typescript() {
   fi
 }
 
-# The image that every new tenant begins from: what initdb makes, cleanly shut down, without WAL.
+# The image that every new tenant begins from; made in a folder that the unprivileged user may write.
 initdb_image() {
   image=build/initdb-$PG_MAJOR.tar
   [ ! -s $image ] || return 0
@@ -61,9 +61,9 @@ initdb_image() {
   work=$(mktemp -d "${TMPDIR:-/tmp}/neon-initdb.XXXXXX")
   trap 'rm -rf "$work"' EXIT
   if [ "$(id -u)" = 0 ]; then chown postgres "$work"; fi
-  as_postgres "$PG_BIN/initdb" -D "$work/data" -U cloud_admin -E UTF8 --locale=C.UTF-8 -A trust --no-instructions >"$work/log" ||
-    { cat "$work/log" >&2; die "initdb failed"; }
-  tar -C "$work/data" --sort=name --owner=0 --group=0 --numeric-owner --exclude='pg_wal/0*' -cf $image.tmp .
+  # On standard input: the unprivileged user may not be able to read this checkout.
+  as_postgres sh -s "$PG_BIN" "$work/image.tar" <deploy/bootstrap/initdb-image.sh || die "could not make the initdb image"
+  cp "$work/image.tar" $image.tmp
   mv $image.tmp $image
   rm -rf "$work"
   trap - EXIT

@@ -69,7 +69,10 @@ export function serviceFlags(input: LaunchInput): string[] {
       return listen;
     case 'safekeeper': {
       const id = spec.name.slice(spec.name.lastIndexOf('-') + 1);
-      return ['--id', id, '--datadir', dataDir, ...listen, '--broker-endpoint', brokerAddr];
+      return [
+        ...['--id', id, '--datadir', dataDir, ...listen, '--broker-endpoint', brokerAddr],
+        ...['--remote-storage', config.remoteStorage],
+      ];
     }
     case 'pageserver':
       return [

@@ -22,6 +22,7 @@ export const START_TIMEOUT_MS = 90_000;
 const STOP_GRACE_MS = 40_000;
 const PORT_ATTEMPTS_MAX = 4;
 const TERMINATE_DEADLINE_MS = 30_000;
+const LINGER_MS = 500;
 /** A terminated compute_ctl ends by itself. */
 const EXIT_AFTER_TERMINATE_MS = 5_000;
 /** compute_ctl ends with this code when a newer compute took the timeline over: starting again would only fight it. */
@@ -198,6 +199,8 @@ export class ComputeManager {
         ...['--pgdata', join(dir, 'pgdata'), '--connstr', computeUrl(pgPort), '--spec-path', specPath],
         ...['--pgbin', join(pgBin, 'postgres'), '--compute-id', name],
         ...['--listen-grpc', '127.0.0.1:0', '--listen-http', '127.0.0.1:0'],
+        // Whoever started it is told of a failure when the process ends, so it must not stay.
+        ...['--linger-ms', String(LINGER_MS)],
       ],
       logPath: logPath(`compute-${name}`),
       runDir,
