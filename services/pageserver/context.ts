@@ -4,8 +4,10 @@
  */
 import { randomInt } from 'node:crypto';
 import type { ServiceDefinition, UntypedServiceImplementation } from '@grpc/grpc-js';
+import { ShardServiceService } from '#gen/neon/pageserver/v1/shard.js';
 import { ManagementServiceService } from '#gen/neon/pageserver/v1/management.js';
 import { PageServiceService } from '#gen/neon/pageserver/v1/page_service.js';
+import { TransferServiceService } from '#gen/neon/pageserver/v1/transfer.js';
 import { ensureDir, lockDir } from '#shared/io/files.js';
 import { openObjectStore } from '#shared/io/object-store.js';
 import type { GrpcServer } from '#shared/rpc/server.js';
@@ -23,8 +25,10 @@ import { addRoutes } from './http/routes.js';
 import type { StorageEnv } from './io/storage-env.js';
 import { createStorageEnv } from './io/storage-env.js';
 import { registerMetrics } from './metrics.js';
+import { shardService } from './rpc/shard-service.js';
 import { managementService } from './rpc/management-service.js';
 import { pageService } from './rpc/page-service.js';
+import { transferService } from './rpc/transfer-service.js';
 import { Maintenance } from './tenant/maintenance.js';
 import { TenantManager } from './tenant/tenant-manager.js';
 import { openBrokerFeed } from './walreceiver/broker-feed.js';
@@ -69,6 +73,7 @@ export async function startPageServer(config: Config, log: Logger): Promise<Page
       log,
       policy: { ...POLICY_DEFAULTS, availabilityZone: config.availabilityZone },
       clientName: `pageserver-${config.id}`,
+      nodeId: config.id,
       ingestStats,
       initdbImage: config.initdbImage ?? null,
       waitLsnTimeoutMs: config.waitLsnTimeoutMs,
@@ -125,6 +130,8 @@ async function openPorts({ config, log, tenants, pagestream, metrics }: PortPart
   const services: ReadonlyArray<readonly [ServiceDefinition, UntypedServiceImplementation]> = [
     [PageServiceService, pageService({ timelines: tenants, waitLsnTimeoutMs })],
     [ManagementServiceService, managementService({ tenants, nodeId: config.id })],
+    [ShardServiceService, shardService({ tenants })],
+    [TransferServiceService, transferService({ tenants, waitLsnTimeoutMs })],
   ];
   const grpc = await startGrpcServer({ addr: config.listenGrpc, log, services });
   const http = await startHttp({

@@ -14,6 +14,7 @@ const options = {
     '--listen-grpc <host:port>',
     'address of the gRPC server; port 0 = a free one (default 127.0.0.1:5454)',
     addrSchema().default('127.0.0.1:5454'),
+    ['-l, --listen-pg <host:port>'],
   ),
   listenHttp: option(
     '--listen-http <host:port>',
@@ -24,6 +25,7 @@ const options = {
     '--advertise-grpc <host:port>',
     'where others reach the gRPC server (default: where it listens)',
     addrSchema().optional(),
+    ['--advertise-pg <host:port>'],
   ),
   brokerEndpoint: option(
     '--broker-endpoint <host:port>',

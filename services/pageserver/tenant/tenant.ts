@@ -22,13 +22,20 @@ import {
 import type { TimelineEnv } from './active-timeline.js';
 import { ActiveTimeline } from './active-timeline.js';
 import { bootstrapTimeline } from './bootstrap.js';
+import type { DetachHost, DetachResult } from './detach.js';
+import { detachAncestor } from './detach.js';
+import { ImportSlots } from './import-slots.js';
+import type { ImportProgress, ImportSource } from './import-timeline.js';
 import type { Manifest } from './manifest.js';
+import { shardOf } from './manifest.js';
 import { SerialQueue } from './serial-queue.js';
 import { checkOverrides, readTenantConfig, writeTenantConfig } from './tenant-config.js';
 import type { TenantStatus, TimelineOrigin } from './timeline-status.js';
 
 export interface TenantEnv extends TimelineEnv {
   readonly storage: StorageEnv;
+  /** Of this page server. */
+  readonly nodeId: number;
   /** Tar of the data directory that new root timelines begin with; null = they cannot be made here. */
   readonly initdbImage: string | null;
   /** How long a branch at an LSN of the future waits for it. */
@@ -36,6 +43,9 @@ export interface TenantEnv extends TimelineEnv {
 }
 
 const PG_MAJOR = 15;
+/** WAL that is not flushed by then comes again from the safekeepers. */
+const RELOAD_FLUSH_MS = 30_000;
+const FINISHED_DELETION = 'finished the deletion of a timeline';
 
 export class Tenant {
   readonly id: TenantId;
@@ -43,6 +53,7 @@ export class Tenant {
   readonly timelines = new Map<TimelineId, ActiveTimeline>();
   readonly #env: TenantEnv;
   readonly #changes = new SerialQueue();
+  readonly #imports = new ImportSlots();
   readonly #settings: SettingsRef;
   #overrides: TenantOverrides;
   #isStopping = false;
@@ -52,7 +63,7 @@ export class Tenant {
     this.manifest = manifest;
     this.#env = env;
     this.#overrides = overrides;
-    this.#settings = { current: resolveSettings(env.storage.limits, overrides) };
+    this.#settings = { current: resolveSettings(env.storage.limits, overrides), shard: shardOf(manifest) };
   }
 
   /** Loads all timelines from the object store and finishes deletions that were interrupted. */
@@ -62,9 +73,10 @@ export class Tenant {
     const settings = tenant.#settings;
     try {
       for (const { timelineId, index } of await listTimelines(env.storage.objectStore, tenantId, generation)) {
-        if (index.deletedAtMs !== null) {
+        if (index.deletedAtMs !== null || index.isImporting === true) {
           await removeTimeline(env.storage, index.ttid);
-          env.log.info({ tenant: tenantId, timeline: timelineId }, 'finished the deletion of a timeline');
+          const what = index.deletedAtMs === null ? 'removed an import that was broken off' : FINISHED_DELETION;
+          env.log.info({ tenant: tenantId, timeline: timelineId }, what);
           continue;
         }
         const parent = index.ancestor === null ? null : tenant.#parentOf(index.ttid, index.ancestor.timelineId);
@@ -79,7 +91,8 @@ export class Tenant {
   }
 
   status(): TenantStatus {
-    return { tenantId: this.id, generation: this.manifest.generation, timelineCount: this.timelines.size };
+    const { generation } = this.manifest;
+    return { tenantId: this.id, shard: shardOf(this.manifest), generation, timelineCount: this.timelines.size };
   }
 
   get overrides(): TenantOverrides {
@@ -119,6 +132,7 @@ export class Tenant {
     if (origin.kind === 'branch') await this.#waitForBranchPoint(timelineId, origin, signal);
     return this.#changes.run(async () => {
       this.#refuseWhenStopping();
+      this.#imports.refuse(timelineId);
       const existing = this.timelines.get(timelineId);
       if (existing !== undefined) {
         checkSameOrigin(existing, origin);
@@ -139,6 +153,29 @@ export class Tenant {
     });
   }
 
+  /** Durable when it resolves. Other changes of the tenant go on meanwhile. */
+  async importTimeline(
+    timelineId: TimelineId,
+    source: ImportSource,
+    options: { readonly progress: ImportProgress; readonly signal: AbortSignal },
+  ): Promise<ActiveTimeline> {
+    const refuseExisting = (): void => {
+      this.#refuseWhenStopping();
+      if (!this.timelines.has(timelineId)) return;
+      throw new StorageError('already-exists', `timeline ${this.id}/${timelineId} exists already`);
+    };
+    refuseExisting();
+    const { generation, systemId } = this.manifest;
+    const { storage } = this.#env;
+    const target = { storage, ttid: { tenantId: this.id, timelineId }, generation, systemId, settings: this.#settings };
+    return this.#imports.run(target, source, options, (store) => {
+      refuseExisting();
+      const timeline = new ActiveTimeline(store, this.#env);
+      this.timelines.set(timelineId, timeline);
+      return timeline;
+    });
+  }
+
   /** False when there is no such timeline. `precondition` while it has branches. */
   deleteTimeline(timelineId: TimelineId): Promise<boolean> {
     return this.#changes.run(async () => {
@@ -154,9 +191,44 @@ export class Tenant {
     });
   }
 
+  /** Makes a branch independent of its ancestor. Again: finishes what was broken off. Throws StorageError `precondition` for none. */
+  async detachAncestor(timelineId: TimelineId, signal: AbortSignal): Promise<DetachResult> {
+    this.#refuseWhenStopping();
+    const host: DetachHost = {
+      storage: this.#env.storage,
+      generation: this.manifest.generation,
+      timelines: this.timelines,
+      find: (id) => this.find(id),
+      exclusively: (act) =>
+        this.#changes.run(() => {
+          this.#refuseWhenStopping();
+          return act();
+        }),
+      reloadAround: (timelines, change) => this.#reloadAround(timelines, change),
+    };
+    const result = await detachAncestor(host, timelineId, signal);
+    const { detachedFrom, reparented } = result;
+    this.#env.log.info({ tenant: this.id, timeline: timelineId, detachedFrom, reparented }, 'detached from ancestor');
+    return result;
+  }
+
+  async #reloadAround(timelines: readonly ActiveTimeline[], change: () => Promise<void>): Promise<void> {
+    await Promise.all(timelines.map((timeline) => timeline.stop(RELOAD_FLUSH_MS)));
+    try {
+      await change();
+    } finally {
+      const closed = new Map(timelines.map((timeline) => [timeline.ttid.timelineId, timeline]));
+      const { storage } = this.#env;
+      for (const { timelineId, index } of await listTimelines(storage.objectStore, this.id, this.manifest.generation)) {
+        if (closed.has(timelineId)) await this.#reload(index.ttid);
+      }
+    }
+  }
+
   /** Closes all timelines, branches first. */
   async stop(flushTimeoutMs: number): Promise<void> {
     this.#isStopping = true;
+    await this.#imports.stop();
     await this.#changes.run(async () => {
       await Promise.all([...this.timelines.values()].map((timeline) => timeline.stop(flushTimeoutMs)));
       this.timelines.clear();
@@ -233,7 +305,7 @@ export class Tenant {
     );
   }
 
-  /** A timeline that was stopped for a deletion that could not begin. */
+  /** A timeline that was stopped for a change of its index, or for a deletion that could not begin. */
   async #reload(ttid: TenantTimelineId): Promise<void> {
     const { generation } = this.manifest;
     const found = await loadIndex(this.#env.storage.objectStore, ttid, generation);

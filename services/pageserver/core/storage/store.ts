@@ -11,7 +11,9 @@
  * Keys whose field1 is 0x00 or 0x01 are pages; those with field1 >= 0x60 are metadata: few, small, only image or tombstone, found by
  * scan, inherited from the ancestor like pages.
  */
+import type { StorageError } from '#shared/core/errors.js';
 import type { Lsn } from '#shared/core/lsn.js';
+import type { ShardIdentity } from '#shared/core/shard.js';
 import type { TenantTimelineId } from '#shared/core/ids.js';
 import type { Key } from '../key.js';
 
@@ -26,6 +28,9 @@ export interface ScanEntry {
   readonly value: Uint8Array;
 }
 
+/** Of one page among several: what getPage returns or throws. */
+export type PageOutcome = Uint8Array | null | StorageError;
+
 export interface AncestorPoint {
   readonly timelineId: string;
   readonly lsn: Lsn;
@@ -39,6 +44,8 @@ export interface TimelineStore {
   /** End of the initdb image of the root timeline. */
   readonly initdbLsn: Lsn;
   readonly ancestor: AncestorPoint | null;
+  /** Which part of the tenant is kept: versions of other keys that are put are left out. */
+  readonly shard: ShardIdentity;
 
   /** End of the last record whose versions are all in. Reads above it must wait (`waitLsn`). */
   readonly lastRecordLsn: Lsn;
@@ -74,6 +81,9 @@ export interface TimelineStore {
    * changing. Throws what redo throws, naming key and LSN.
    */
   getPage(key: Key, at: Lsn): Promise<Uint8Array | null>;
+
+  /** As getPage for each key, in order, with one plan for all. Rejects only when `signal` is aborted (`cancelled`). */
+  getPages(keys: readonly Key[], at: Lsn, signal?: AbortSignal): Promise<PageOutcome[]>;
 
   /** Flushes everything in memory to layers, uploads them and the index. Returns the new remoteConsistentLsn. */
   checkpoint(): Promise<Lsn>;
