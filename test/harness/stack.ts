@@ -52,6 +52,8 @@ export interface StackStatus {
 
 export interface StackOptions {
   readonly safekeepers?: number;
+  /** Further options of `neon init`. */
+  readonly init?: readonly string[];
   /** Object store URL; default: a directory of the stack. */
   readonly remoteStorage?: string;
   /** Further environment of the services. */
@@ -95,7 +97,7 @@ export class TestStack implements AsyncDisposable {
     try {
       const { safekeepers = 3, remoteStorage } = options;
       const storage = remoteStorage === undefined ? [] : ['--remote-storage', remoteStorage];
-      await stack.neon('init', '--free-ports', '--safekeepers', String(safekeepers), ...storage);
+      await stack.neon('init', '--free-ports', '--safekeepers', String(safekeepers), ...storage, ...(options.init ?? []));
       await stack.startDaemon();
       await stack.neon('tenant', 'create');
     } catch (error) {
