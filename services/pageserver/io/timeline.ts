@@ -31,6 +31,8 @@ import type { AncestorPoint, PageOutcome, ScanEntry, TimelineStore, ValueKind } 
 import type { LsnOfTime, TimePoint } from '../core/storage/time-points.js';
 import { findLsnOfTime } from '../core/storage/time-points.js';
 import type { SettingsRef } from '../core/storage/tenant-settings.js';
+import type { BottomResult } from './bottom-compaction.js';
+import { BottomCompaction } from './bottom-compaction.js';
 import type { CompactionOptions, CompactionTarget, LayerChain } from './compaction.js';
 import { Compactor } from './compaction.js';
 import { FlushQueue, writeMemoryLayer } from './flush.js';
@@ -104,6 +106,7 @@ export class Timeline implements TimelineStore {
   private readonly flushQueue: FlushQueue;
   private readonly maintenance: CompactionTarget;
   private readonly compactor: Compactor;
+  private readonly bottom: BottomCompaction;
   private readonly waiters = new LsnWaiters();
   private readonly reader: Reader;
   private readonly pageReads: PageReads;
@@ -153,6 +156,7 @@ export class Timeline implements TimelineStore {
     this.flushQueue = this.newFlushQueue();
     this.maintenance = this.maintenanceTarget();
     this.compactor = new Compactor(this.maintenance);
+    this.bottom = new BottomCompaction(this.maintenance, this.history, this.compactor);
   }
 
   private newFlushQueue(): FlushQueue {
@@ -254,8 +258,9 @@ export class Timeline implements TimelineStore {
     this.flushQueue.add(frozen);
   }
 
-  waitForRoom(): Promise<void> {
-    return this.flushQueue.waitForRoom();
+  async waitForRoom(): Promise<void> {
+    await this.flushQueue.waitForRoom();
+    await this.compactor.waitForRoom();
   }
 
   async checkpoint(): Promise<Lsn> {
@@ -358,6 +363,11 @@ export class Timeline implements TimelineStore {
     return this.history.collect(target, this.compactor, inputs);
   }
 
+  /** Merges what history is left below the cutoff; behind `collectGarbage`. `force`: however little it is. */
+  compactHistory(options: { force?: boolean } = {}): Promise<BottomResult> {
+    return this.bottom.run(options);
+  }
+
   /** Once, after the first index of this generation. */
   private async sweep(): Promise<void> {
     try {
@@ -435,6 +445,11 @@ export class Timeline implements TimelineStore {
     return this.history.timePoints(this, this.parent?.source.timePoints() ?? []);
   }
 
+  /** Of ancestors, up to the branch point. */
+  inheritedTimePoints(): TimePoint[] {
+    return this.parent?.source.timePoints().filter((point) => point.lsn <= this.parent!.lsn) ?? [];
+  }
+
   lsnOfTime(timeMs: number): LsnOfTime {
     return findLsnOfTime(this.timePoints(), timeMs, this);
   }
@@ -486,6 +501,10 @@ export class Timeline implements TimelineStore {
   /** Failed flushes and compactions: each was or will be tried again. */
   get backgroundFailureCount(): number {
     return this.flushQueue.failureCount + this.compactor.failureCount;
+  }
+
+  get heldBackCount(): number {
+    return this.compactor.heldBackCount;
   }
 
   get waitingReaders(): number {

@@ -3,10 +3,13 @@
  */
 import { errorKind, errorText, StorageError } from '#shared/core/errors.js';
 import type { TenantId, TenantTimelineId } from '#shared/core/ids.js';
+import { formatTtid } from '#shared/core/ids.js';
+import type { Lsn } from '#shared/core/lsn.js';
 import { bareTenantId, checkShards, DEFAULT_STRIPE_BLOCKS, shardId, shardOfId } from '#shared/core/shard.js';
 import { listTenantIds, listTimelineIds, removeTimeline } from '../io/tenant-storage.js';
 import type { TenantOverrides, TenantSettings } from '../core/storage/tenant-settings.js';
 import type { ActiveTimeline } from './active-timeline.js';
+import type { DetachResult } from './detach.js';
 import type { ImportProgress, ImportSource } from './import-timeline.js';
 import type { Manifest } from './manifest.js';
 import { readManifest, removeManifest, writeManifest } from './manifest.js';
@@ -208,6 +211,21 @@ export class TenantManager {
   /** False when it did not exist. */
   async deleteTimeline(ttid: TenantTimelineId): Promise<boolean> {
     return this.#tenant(ttid.tenantId).deleteTimeline(ttid.timelineId);
+  }
+
+  /** A new branch of what a branch has as ancestor. Throws StorageError `precondition` for a timeline without one. */
+  async resetBranch(
+    ttid: TenantTimelineId,
+    { successor, lsn, signal }: { successor: TenantTimelineId; lsn: Lsn; signal?: AbortSignal },
+  ): Promise<ActiveTimeline> {
+    const { ancestor } = this.find(ttid).store;
+    if (ancestor === null) throw new StorageError('precondition', `timeline ${formatTtid(ttid)} is no branch`);
+    const origin = { kind: 'branch', ancestorId: ancestor.timelineId, lsn } as const;
+    return (await this.createTimeline(successor, origin, signal)).timeline;
+  }
+
+  async detachAncestor(ttid: TenantTimelineId, signal: AbortSignal): Promise<DetachResult> {
+    return this.#tenant(ttid.tenantId).detachAncestor(ttid.timelineId, signal);
   }
 
   /** Flushes (for at most flushTimeoutMs a timeline) and closes everything. */

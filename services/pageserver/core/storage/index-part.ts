@@ -41,6 +41,8 @@ export interface IndexPart {
   readonly deletedAtMs: number | null;
   /** An import is under way: nobody may use the timeline, and whoever loads the tenant removes it. Absent = no. */
   readonly isImporting?: boolean;
+  /** What its ancestor was before it became independent of it. Absent = it always was, or is none. */
+  readonly detachedFrom?: AncestorPoint;
   /** When commits were, oldest first; those of an ancestor are in its own index. */
   readonly timePoints: readonly TimePoint[];
   /** By file name. */
@@ -62,6 +64,9 @@ export function encodeIndexPart(index: IndexPart): Uint8Array {
     min_readable_lsn: formatLsn(index.minReadableLsn),
     deleted_at_ms: index.deletedAtMs,
     ...(index.isImporting === true ? { importing: true } : {}),
+    ...(index.detachedFrom === undefined
+      ? {}
+      : { detached_from: index.detachedFrom.timelineId, detached_at_lsn: formatLsn(index.detachedFrom.lsn) }),
     time_points: index.timePoints.map((point) => `${formatLsn(point.lsn)} ${point.timeMs}`),
     layer_metadata: Object.fromEntries(
       [...index.layers].map(([name, layer]) => [
@@ -156,6 +161,11 @@ function parseBody(value: unknown): IndexPart {
     minReadableLsn: body.lsn('min_readable_lsn'),
     deletedAtMs: body.value('deleted_at_ms') === null ? null : body.count('deleted_at_ms'),
     ...(body.value('importing') === true ? { isImporting: true } : {}),
+    ...(body.value('detached_from') === undefined
+      ? {}
+      : {
+          detachedFrom: { timelineId: parseTimelineId(body.text('detached_from')), lsn: body.lsn('detached_at_lsn') },
+        }),
     timePoints: parseTimePoints(body.value('time_points')),
     layers: parseLayers(body.value('layer_metadata')),
   };
