@@ -30,7 +30,7 @@ import { lastWal } from './io/last-files.js';
 import { makeSocketDir, writeOwned } from './io/pgdata.js';
 import { findPostgres, PostgresProcess, stopLeftover } from './io/postgres-process.js';
 import type { PostgresBinary } from './io/postgres-process.js';
-import { applySettings } from './io/reload.js';
+import { announceStorage, applySettings } from './io/reload.js';
 import { orAborted, retryUnavailable } from './io/retry.js';
 import { fetchSlotWal } from './io/slot-wal.js';
 import { StorageSession } from './io/storage-session.js';
@@ -165,6 +165,9 @@ export class Instance {
     const { server, account } = ground;
     const conf = this.renderConf(spec, server);
     try {
+      if (before.pageserverConnstring !== spec.pageserverConnstring || before.stripeBlocks !== spec.stripeBlocks) {
+        await announceStorage({ pgdata, account, text: conf });
+      }
       const waiting = await orAborted(applySettings({ server, pgdata, account, text: conf, log: this.log }), signal);
       this.pendingRestart = waiting ?? this.pendingRestart;
       await this.configureCatalog(server, spec);
@@ -186,7 +189,7 @@ export class Instance {
     const { signal } = this.stopping;
     const connstr = parseConnstr(config.connstr);
     const factsOfTimeline = retryUnavailable({ what: 'ask the page server for the timeline', log, signal }, () =>
-      timelineFacts(spec.pageserverGrpcAddr, spec.ttid, signal),
+      timelineFacts(spec.pageserverGrpcAddr, spec.pageserverTtid, signal),
     );
     const [facts, binary, account] = await Promise.all([
       factsOfTimeline,

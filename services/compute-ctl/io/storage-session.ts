@@ -151,7 +151,7 @@ export class StorageSession {
     const once = async (): Promise<BaseBackupHeader> => {
       const { header, bytes } = await fetchBaseBackup({
         addr: spec.pageserverGrpcAddr,
-        ttid: spec.ttid,
+        ttid: spec.pageserverTtid,
         lsn: fetch.lsn,
         dir: pgdata,
         account,
