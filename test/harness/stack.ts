@@ -52,6 +52,8 @@ export interface StackStatus {
 
 export interface StackOptions {
   readonly safekeepers?: number;
+  /** Further options of `neon init`. */
+  readonly init?: readonly string[];
   /** Object store URL; default: a directory of the stack. */
   readonly remoteStorage?: string;
   /** Further environment of the services. */
@@ -95,7 +97,7 @@ export class TestStack implements AsyncDisposable {
     try {
       const { safekeepers = 3, remoteStorage } = options;
       const storage = remoteStorage === undefined ? [] : ['--remote-storage', remoteStorage];
-      await stack.neon('init', '--free-ports', '--safekeepers', String(safekeepers), ...storage);
+      await stack.neon('init', '--free-ports', '--safekeepers', String(safekeepers), ...storage, ...(options.init ?? []));
       await stack.startDaemon();
       await stack.neon('tenant', 'create');
     } catch (error) {
@@ -116,6 +118,11 @@ export class TestStack implements AsyncDisposable {
     const ready = once(lines, 'line').then(() => 'ready' as const);
     const outcome = await Promise.race([ready, once(daemon, 'exit').then(() => 'ended' as const)]);
     if (outcome === 'ended') throw new Error(`the daemon ended:\n${await this.logs()}`);
+  }
+
+  /** Of the daemon, from which all other processes of the stack descend. */
+  get pid(): number {
+    return this.daemon?.pid ?? 0;
   }
 
   /** Stops the daemon as Ctrl-C would; the data stays. */
