@@ -47,6 +47,8 @@ export interface InstanceOptions {
   readonly timings: StartTimings;
   /** WAL that this timeline must have at the least; a start before it would lose commits. INVALID_LSN: not known. */
   readonly leastLsn: Lsn;
+  /** Postgres starts, and nothing is to be done until it is up. */
+  onSpawned(): void;
   onLost(error: StorageError): void;
   onCommitLatency(latencyMs: number): void;
 }
@@ -260,6 +262,7 @@ export class Instance {
       this.lose(new StorageError('internal', `Postgres ended unexpectedly ${how}: ${postgres.lastWords()}`));
     });
     reachStep('postgres-spawned');
+    this.options.onSpawned();
     await postgres.ready(startTimeoutMs);
     reachStep('postgres-ready');
     this.feed = await CommitFeed.attach({
