@@ -6,22 +6,7 @@ set -eu
 cd "$ROOT"
 
 debian_packages() {
-  wanted="postgresql-$PG_MAJOR postgresql-server-dev-$PG_MAJOR libpq-dev gcc make"
-  missing=
-  for package in $wanted; do
-    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
-  done
-  [ -n "$missing" ] || return 0
-  command -v apt-get >/dev/null 2>&1 || die "not a Debian system; install these by hand:$missing"
-  say "installing Debian packages:$missing"
-  # We make our own clusters: keep the package from creating and starting one.
-  if [ ! -e /etc/postgresql-common/createcluster.conf ] && [ ! -e /etc/postgresql-common/createcluster.d/neon-ts.conf ]; then
-    as_root mkdir -p /etc/postgresql-common/createcluster.d
-    echo 'create_main_cluster = false' | as_root tee /etc/postgresql-common/createcluster.d/neon-ts.conf >/dev/null
-  fi
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq >&2
-  # shellcheck disable=SC2086 # a list of words
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >&2
+  install_missing "postgresql-$PG_MAJOR" "postgresql-server-dev-$PG_MAJOR" libpq-dev gcc make
 }
 
 npm_packages() {
@@ -45,7 +30,7 @@ extension() {
 
 typescript() {
   stamp=build/.built
-  if [ ! -e $stamp ] || [ -n "$(find services gen package.json tsconfig*.json -newer $stamp \( -name '*.ts' -o -name '*.json' -o -name '*.binpb' \) -print -quit)" ]; then
+  if [ ! -e $stamp ] || [ -n "$(find services gen deploy/bootstrap package.json tsconfig*.json -newer $stamp \( -name '*.ts' -o -name '*.json' -o -name '*.binpb' \) -print -quit)" ]; then
     say "compiling TypeScript"
     npm run -s build >&2
     touch $stamp

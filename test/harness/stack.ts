@@ -129,6 +129,11 @@ export class TestStack implements AsyncDisposable {
     if (outcome === 'ended') throw new Error(`the daemon ended:\n${await this.logs()}`);
   }
 
+  /** Of the daemon, from which all other processes of the stack descend. */
+  get pid(): number {
+    return this.daemon?.pid ?? 0;
+  }
+
   /** Stops the daemon as Ctrl-C would; the data stays. */
   async stopDaemon(): Promise<void> {
     const daemon = this.daemon;

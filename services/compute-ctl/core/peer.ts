@@ -19,6 +19,10 @@ export type PeerPhase = 'offline' | 'greeting' | 'greeted' | 'voting' | 'voted' 
 
 export interface Peer {
   readonly index: PeerIndex;
+  /** host:port; empty when the proposer was not told. */
+  readonly addr: string;
+  /** No member of the present configuration: not connected to. */
+  gone: boolean;
   phase: PeerPhase;
   /** Number of the WAL stream; the answer to a read for an older stream is dropped by it. */
   epoch: number;
@@ -40,9 +44,11 @@ export interface Peer {
   lastHeardMs: number;
 }
 
-export function newPeer(index: PeerIndex): Peer {
+export function newPeer(index: PeerIndex, addr: string): Peer {
   return {
     index,
+    addr,
+    gone: false,
     phase: 'offline',
     epoch: 0,
     tried: false,
