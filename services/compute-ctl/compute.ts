@@ -15,6 +15,7 @@ import type { Logger } from '#shared/runtime/log.js';
 import { specFile } from './config.js';
 import type { ComputeConfig } from './config.js';
 import { parseConnstr } from './core/connstr.js';
+import type { PageserverFeedback, StandbyFeedback } from './core/messages.js';
 import { renderPgHba, renderPostgresConf } from './core/postgres-conf.js';
 import { parseSpec } from './core/spec.js';
 import type { ComputeSpec } from './core/spec.js';
@@ -24,8 +25,12 @@ import { postgresAccount } from './io/account.js';
 import type { Account } from './io/account.js';
 import { applyCatalog } from './io/catalog.js';
 import { CommitFeed } from './io/commit-feed.js';
+import { FeedbackFile } from './io/feedback-file.js';
+import type { Throttling } from './io/feedback-file.js';
 import { timelineFacts } from './io/pageserver-client.js';
 import type { TimelineFacts } from './io/pageserver-client.js';
+import type { LsnLease } from './io/lsn-lease.js';
+import { prepareStandby } from './io/standby-start.js';
 import { lastWal } from './io/last-files.js';
 import { makeSocketDir, writeOwned } from './io/pgdata.js';
 import { findPostgres, PostgresProcess, stopLeftover } from './io/postgres-process.js';
@@ -78,6 +83,10 @@ export class Compute {
   private session: StorageSession | null = null;
   private postgres: PostgresProcess | null = null;
   private feed: CommitFeed | null = null;
+  private ground: Groundwork | null = null;
+  private lease: LsnLease | null = null;
+  private promotion: Promise<Lsn> | null = null;
+  private feedbackFile: FeedbackFile | null = null;
   private socketDir: string | null = null;
   private termination: Promise<Termination> | null = null;
 
@@ -113,6 +122,11 @@ export class Compute {
     return this.feed;
   }
 
+  /** How writers are held back by a page server that lags; null before Postgres runs. */
+  get throttling(): Throttling | null {
+    return this.feedbackFile?.throttling() ?? null;
+  }
+
   /** Resolves when queries are answered; false when it failed or was told to stop, then `ended` says more. */
   async start(): Promise<boolean> {
     try {
@@ -134,6 +148,26 @@ export class Compute {
     this.phase = 'init';
     const { signal } = this.stopping;
     const ground = await orAborted(this.prepareGround(), signal);
+    this.ground = ground;
+    if (ground.spec.mode.kind === 'primary') await this.bringUpPrimary(ground);
+    else await this.bringUpStandby(ground);
+  }
+
+  /** A server that does not write: no election, no walproposer, and nothing to apply. */
+  private async bringUpStandby(ground: Groundwork): Promise<void> {
+    const { spec, facts, account } = ground;
+    const { timings, log } = this;
+    const options = { spec, facts, account, pgdata: this.config.pgdata, log, signal: this.stopping.signal, timings };
+    const { startLsn, lease } = await prepareStandby(options);
+    this.lease = lease;
+    this.startLsn = startLsn;
+    const startedMs = performance.now();
+    await orAborted(this.launchPostgres(ground), this.stopping.signal);
+    timings.startPostgresMs = performance.now() - startedMs;
+  }
+
+  private async bringUpPrimary(ground: Groundwork): Promise<void> {
+    const { signal } = this.stopping;
     const session = this.openSession(ground);
     const startLsn = await session.prepare();
     this.startLsn = startLsn;
@@ -189,7 +223,11 @@ export class Compute {
       log: this.log,
       timings: this.timings,
       onCommitted: (lsn: Lsn) => this.feed?.committed(lsn),
-      onFeedback: (feedback: { diskConsistentLsn: Lsn }) => this.feed?.applied(feedback.diskConsistentLsn),
+      onFeedback: (feedback: PageserverFeedback) => {
+        this.feed?.applied(feedback.diskConsistentLsn);
+        this.feedbackFile?.put(feedback);
+      },
+      onStandbyFeedback: (feedback: StandbyFeedback) => this.feed?.standbysNeed(feedback),
       onFenced: (message: string) => this.onFenced(message),
     };
     this.session = new StorageSession(options, this.stopping.signal);
@@ -198,7 +236,7 @@ export class Compute {
 
   private async startPostgres(ground: Groundwork, session: StorageSession): Promise<void> {
     const { account, socketDir, port, user } = ground;
-    const { pgdata, startTimeoutMs } = this.config;
+    const { pgdata } = this.config;
     const startedMs = performance.now();
     const { proposer, addrs } = session.runner;
     await fetchSlotWal({
@@ -212,19 +250,11 @@ export class Compute {
       term: proposer.term,
       donors: proposer.holdersOf(this.startLsn).map((index) => addrs[index] ?? ''),
     });
-    const conf = renderPostgresConf(ground.spec, { socketDir, port });
-    if (conf.skipped.length > 0)
-      this.log.warn({ settings: conf.skipped }, 'left out settings that a stock server does not know');
-    writeOwned(join(pgdata, 'postgresql.conf'), conf.text, account);
-    writeOwned(join(pgdata, 'pg_hba.conf'), renderPgHba(), account);
-    const postgres = new PostgresProcess({ bin: ground.binary.path, pgdata, account, log: this.log });
-    this.postgres = postgres;
-    void postgres.exited.then((exit) => {
-      if (isEnding(this.phase)) return;
-      const how = exit.signal === null ? `with code ${exit.code ?? -1}` : `by ${exit.signal}`;
-      void this.fail(new StorageError('internal', `Postgres ended unexpectedly ${how}: ${postgres.lastWords()}`));
-    });
-    await postgres.ready(startTimeoutMs);
+    const postgres = await this.launchPostgres(ground);
+    this.feedbackFile = FeedbackFile.open(pgdata);
+    // The base backup came from it. Of its disk nothing is known yet.
+    const unknown = { diskConsistentLsn: INVALID_LSN, remoteConsistentLsn: INVALID_LSN };
+    this.feedbackFile.put({ lastReceivedLsn: this.startLsn, ...unknown });
     this.feed = await CommitFeed.attach({
       server: { socketDir, port, user },
       systemId: ground.facts.systemId,
@@ -234,8 +264,64 @@ export class Compute {
       serverRuns: () => postgres.exit === null,
     });
     this.feed.onLatency = (latencyMs) => this.onCommitLatency?.(latencyMs);
-    this.pgAddr = formatAddr('127.0.0.1', port);
     this.timings.startPostgresMs = performance.now() - startedMs;
+  }
+
+  /** On a filled data directory. Resolves when it takes connections. */
+  private async launchPostgres(ground: Groundwork): Promise<PostgresProcess> {
+    const { account, socketDir, port } = ground;
+    const { pgdata, startTimeoutMs } = this.config;
+    const conf = renderPostgresConf(ground.spec, { socketDir, port });
+    if (conf.skipped.length > 0)
+      this.log.warn({ settings: conf.skipped }, 'left out settings that a stock server does not know');
+    writeOwned(join(pgdata, 'postgresql.conf'), conf.text, account);
+    writeOwned(join(pgdata, 'pg_hba.conf'), renderPgHba(), account);
+    const postgres = new PostgresProcess({ bin: ground.binary.path, pgdata, account, log: this.log });
+    this.postgres = postgres;
+    void postgres.exited.then((exit) => {
+      if (isEnding(this.phase) || this.postgres !== postgres) return;
+      const how = exit.signal === null ? `with code ${exit.code ?? -1}` : `by ${exit.signal}`;
+      void this.fail(new StorageError('internal', `Postgres ended unexpectedly ${how}: ${postgres.lastWords()}`));
+    });
+    await postgres.ready(startTimeoutMs);
+    this.pgAddr = formatAddr('127.0.0.1', port);
+    return postgres;
+  }
+
+  /**
+   * Turns a replica into the primary, at the same address: its server is stopped, and a primary started as any other is. The election
+   * ends the old primary, if there still is one, and finds all that it has committed.
+   */
+  promote(): Promise<Lsn> {
+    this.promotion ??= this.runPromotion().finally(() => {
+      this.promotion = null;
+    });
+    return this.promotion;
+  }
+
+  private async runPromotion(): Promise<Lsn> {
+    const { ground } = this;
+    if (ground?.spec.mode.kind === 'primary' && this.phase === 'running') return this.startLsn;
+    if (this.phase !== 'running' || ground?.spec.mode.kind !== 'replica') {
+      throw new StorageError('precondition', 'only a running replica can be promoted');
+    }
+    this.log.info('promoting this replica to primary');
+    const spec: ComputeSpec = { ...ground.spec, mode: { kind: 'primary' } };
+    const standby = this.postgres;
+    this.phase = 'init';
+    this.postgres = null;
+    this.spec = spec;
+    this.ground = { ...ground, spec };
+    try {
+      await standby?.stop('immediate');
+      await this.bringUpPrimary(this.ground);
+    } catch (error) {
+      if (!isEnding(this.phase)) await this.fail(error);
+      throw error;
+    }
+    this.phase = 'running';
+    this.log.info({ startLsn: formatLsn(this.startLsn) }, 'promoted to primary');
+    return this.startLsn;
   }
 
   private onFenced(message: string): void {
@@ -255,9 +341,11 @@ export class Compute {
     this.error = errorText(error);
     this.log.error({ err: error, reason: this.error }, 'compute failed');
     this.feed?.close();
+    this.feedbackFile?.close();
     this.stopping.abort(error);
     if (this.postgres !== null) await this.postgres.stop('immediate');
     this.session?.close();
+    this.lease?.close();
     await this.removeSocketDir();
     this.end(errorKind(error) === 'fenced' ? EXIT_FENCED : EXIT_FAILED);
   }
@@ -288,7 +376,9 @@ export class Compute {
       }
     }
     this.feed?.close();
+    this.feedbackFile?.close();
     this.session?.close();
+    this.lease?.close();
     await this.removeSocketDir();
     this.phase = 'terminated';
     this.log.info({ flushLsn: formatLsn(commitLsn()) }, 'terminated');

@@ -1,6 +1,7 @@
 /** Builds a compute from its configuration: the compute itself, its gRPC and HTTP servers, metrics. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ComputeServiceService } from '#gen/neon/compute/v1/compute.js';
+import { PromotionServiceService } from '#gen/neon/compute/v1/promotion.js';
 import { lsnToWire } from '#shared/core/lsn.js';
 import { startGrpcServer } from '#shared/rpc/server.js';
 import { formatAddr } from '#shared/core/addr.js';
@@ -11,6 +12,7 @@ import { Compute } from './compute.js';
 import type { ComputeConfig } from './config.js';
 import { computeService, type ComputeControl } from './rpc/compute-service.js';
 import { addRoutes } from './rpc/http-routes.js';
+import { addPromotionRoute, promotionService } from './rpc/promotion-service.js';
 
 /** Time for answers that are under way. */
 const GRACE_MS = 300;
@@ -37,6 +39,7 @@ export async function startServers(config: ComputeConfig, compute: Compute, log:
       return lsnToWire(flushLsn);
     },
   };
+  const promote = async () => lsnToWire(await compute.promote());
   const failed = compute.ended.then(async (exitCode) => {
     if (compute.status().phase === 'failed') await sleep(config.lingerMs);
     else await asked.promise;
@@ -47,7 +50,10 @@ export async function startServers(config: ComputeConfig, compute: Compute, log:
   const grpc = await startGrpcServer({
     addr: config.listenGrpc,
     log,
-    services: [[ComputeServiceService, computeService(control)]],
+    services: [
+      [ComputeServiceService, computeService(control)],
+      [PromotionServiceService, promotionService(promote)],
+    ],
   });
   const httpAddr =
     config.externalHttpPort === undefined ? config.listenHttp : formatAddr('0.0.0.0', config.externalHttpPort);
@@ -57,7 +63,10 @@ export async function startServers(config: ComputeConfig, compute: Compute, log:
     log,
     metrics,
     ready,
-    routes: (server) => addRoutes(server, control),
+    routes: (server) => {
+      addRoutes(server, control);
+      addPromotionRoute(server, promote);
+    },
   }).catch(async (error: unknown) => {
     await grpc.shutdown(0);
     throw error;
@@ -91,6 +100,16 @@ function registerMetrics(metrics: Metrics, compute: Compute): void {
   );
   metrics.counter('compute_catchup_local_bytes', 'WAL read back from pg_wal', () => source()?.localBytes ?? 0);
   metrics.counter('compute_catchup_donor_bytes', 'WAL read from safekeepers', () => source()?.donorBytes ?? 0);
+  metrics.counter(
+    'compute_backpressure_throttling_us',
+    'Time that writers waited for a page server that is too far behind, all writers together',
+    () => compute.throttling?.totalUs ?? 0,
+  );
+  metrics.gauge(
+    'compute_backpressure_throttled_writers',
+    'Writers that wait for the page server now',
+    () => compute.throttling?.writersNow ?? 0,
+  );
   const latency = metrics.histogram(
     'compute_commit_latency_ms',
     'From the arrival of WAL to its commit',

@@ -17,6 +17,7 @@ import { registerMetrics } from './metrics.js';
 import { BrokerLink } from './rpc/broker-link.js';
 import { consensusService } from './rpc/consensus-service.js';
 import { httpRoutes } from './rpc/http-routes.js';
+import { ReplicationListener } from './rpc/replication-listener.js';
 import { safekeeperService } from './rpc/safekeeper-service.js';
 import { FastConsensusService, FastWalService } from './rpc/wal-codec.js';
 import { walService } from './rpc/wal-service.js';
@@ -79,9 +80,11 @@ async function start({ config, overrides, dataDir, nodeId, unlock }: StartOption
   const onSent = (bytes: number): void => {
     sent.bytes += bytes;
   };
+  const replication = new ReplicationListener({ timelines, stopping: signal, onSent, log });
   const grpc = await startGrpcServer({
     addr: config.listenGrpc,
     log,
+    other: (socket) => replication.accept(socket),
     services: [
       [FastConsensusService, consensusService({ timelines, stopping: signal })],
       [FastWalService, walService({ timelines, stopping: signal, onSent })],
@@ -117,6 +120,7 @@ async function start({ config, overrides, dataDir, nodeId, unlock }: StartOption
       clearInterval(checkpoints);
       link.stop();
       stopping.abort();
+      replication.close();
       await grpc.shutdown(GRACE_MS);
       await timelines.close();
       await http.close();

@@ -41,4 +41,5 @@ export function registerMetrics(metrics: Metrics, { timelines, counters, link, s
   );
   gauge('safekeeper_proposers', 'Connected proposers', (timeline) => timeline.proposerCount);
   gauge('safekeeper_readers', 'Connected WAL readers', (timeline) => timeline.readerCount);
+  gauge('safekeeper_standbys', 'Replicas that stream from here', (timeline) => timeline.standbys.count);
 }

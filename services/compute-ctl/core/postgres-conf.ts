@@ -11,6 +11,7 @@
  * - max_slot_wal_keep_size = -1: while there is no quorum Postgres must keep everything that is not committed.
  */
 import { StorageError } from '#shared/core/errors.js';
+import { primaryConninfo } from './compute-mode.js';
 import type { ComputeSpec } from './spec.js';
 
 export interface ConfContext {
@@ -20,13 +21,13 @@ export interface ConfContext {
 }
 
 /** Settings of Neon's patched server that a stock one does not know and would refuse to start with. */
-const FORK_SETTINGS = new Set([
+const FORK_SETTINGS = new Set(['seqscan_prefetch_buffers', 'enable_seqscan_prefetch', 'seccomp_mode']);
+
+/** Settings of Neon's patched server that our extension has under its own prefix. */
+const OWNED_BY_EXTENSION = new Set([
   'max_replication_write_lag',
   'max_replication_flush_lag',
   'max_replication_apply_lag',
-  'seqscan_prefetch_buffers',
-  'enable_seqscan_prefetch',
-  'seccomp_mode',
 ]);
 
 const DEFAULTS: readonly (readonly [string, string])[] = [
@@ -67,7 +68,7 @@ export function renderPostgresConf(spec: ComputeSpec, context: ConfContext): Ren
   for (const [name, value] of DEFAULTS) put(name, value);
   for (const [name, value] of spec.settings) {
     if (FORK_SETTINGS.has(name)) skipped.push(name);
-    else put(name, value);
+    else put(OWNED_BY_EXTENSION.has(name) ? `neon.${name}` : name, value);
   }
   for (const [name, value] of mustHave(spec, context)) put(name, value);
   return { text: `${lines.join('\n')}\n`, skipped };
@@ -94,11 +95,28 @@ function mustHave(spec: ComputeSpec, context: ConfContext): [string, string][] {
     const given = spec.settings.get(name);
     if (given !== undefined && Number(given) < least) must.push([name, String(least)]);
   }
+  must.push(...standbySettings(spec));
   const { project, branch, endpoint } = spec.names;
   if (project !== null) must.push(['neon.project_id', project]);
   if (branch !== null) must.push(['neon.branch_id', branch]);
   if (endpoint !== null) must.push(['neon.endpoint_id', endpoint]);
   return must;
+}
+
+/** Of a server that does not write. Pages that replay needs are not asked for ahead, since most of them it does not need. */
+function standbySettings(spec: ComputeSpec): [string, string][] {
+  if (spec.mode.kind === 'primary') return [];
+  const settings: [string, string][] = [
+    ['neon.compute_mode', spec.mode.kind],
+    ['hot_standby', 'on'],
+    ['recovery_prefetch', 'off'],
+    ['restore_command', ''],
+    ['primary_slot_name', ''],
+  ];
+  const { safekeepers, ttid, names } = spec;
+  const conninfo =
+    spec.mode.kind === 'replica' ? primaryConninfo({ safekeepers, ...ttid, name: names.endpoint ?? 'replica' }) : '';
+  return [...settings, ['primary_conninfo', conninfo]];
 }
 
 /** The extension goes first: it takes over the storage manager before others could use it. */

@@ -74,8 +74,7 @@ describe('spec', () => {
     fails({ ...plain, safekeeper_connstrings: [] }, /names no safekeepers/);
     fails({ ...plain, safekeeper_connstrings: ['a:1', 'a:1'] }, /named twice/);
     fails({ ...plain, safekeeper_connstrings: ['a'] }, /not host:port/);
-    fails({ ...plain, mode: 'Replica' }, /not supported yet/);
-    fails({ ...plain, mode: { Static: '0/1' } }, /not supported yet/);
+    fails({ ...plain, mode: 'Static' }, /has the mode "Static"/);
     fails({ ...plain, cluster: { settings: [{ name: "x' = y", value: '' }] } }, /impossible name/);
     fails({ ...plain, cluster: { roles: [{ name: 'r', encrypted_password: 'plain' }] } }, /neither an MD5 nor/);
     fails({ ...plain, delta_operations: [{ action: 'rename_db', name: 'a' }] }, /new_name/);

@@ -9,6 +9,7 @@ import { StorageError } from '#shared/core/errors.js';
 import { parseTtid } from '#shared/core/ids.js';
 import type { TenantTimelineId } from '#shared/core/ids.js';
 import { formatAddr, parseAddr } from '#shared/core/addr.js';
+import { parseComputeMode, type ComputeMode } from './compute-mode.js';
 import { parseConnstr } from './connstr.js';
 
 const PAGESERVER_GRPC_PORT = 51051;
@@ -78,6 +79,7 @@ export type DeltaOperation =
   | { readonly action: 'rename_db' | 'rename_role'; readonly name: string; readonly newName: string };
 
 export interface ComputeSpec {
+  readonly mode: ComputeMode;
   readonly ttid: TenantTimelineId;
   /** For the extension: libpq connection string of the page server. */
   readonly pageserverConnstring: string;
@@ -101,16 +103,11 @@ const OWN_SETTINGS = ['neon.tenant_id', 'neon.timeline_id', 'neon.pageserver_con
 
 /**
  * `text`: JSON. `pageserverGrpc`: address that wins over what can be derived from the connection string. Throws StorageError `invalid`
- * naming everything that is wrong, `unimplemented` for the modes Static and Replica.
+ * naming everything that is wrong.
  */
 export function parseSpec(text: string, pageserverGrpc: string | null): ComputeSpec {
   const raw = readSpec(text);
-  if (raw.mode !== 'Primary') {
-    throw new StorageError(
-      'unimplemented',
-      `compute mode ${JSON.stringify(raw.mode)} is not supported yet; use "Primary"`,
-    );
-  }
+  const mode = parseComputeMode(raw.mode);
   const settings = readSettings(raw);
   const own = (name: (typeof OWN_SETTINGS)[number]): string | null => settings.get(name) ?? null;
   const ttid = parseTtid({
@@ -125,8 +122,11 @@ export function parseSpec(text: string, pageserverGrpc: string | null): ComputeS
     'pageserver_connstring or neon.pageserver_connstring',
   );
   const safekeepers = readSafekeepers(raw.safekeeper_connstrings?.join(',') ?? own('neon.safekeepers') ?? '');
+  if (safekeepers.addrs.length === 0 && mode.kind !== 'static')
+    throw new StorageError('invalid', 'the spec names no safekeepers (safekeeper_connstrings or neon.safekeepers)');
   const result = {
     ttid,
+    mode,
     pageserverConnstring: connstring,
     pageserverGrpcAddr: pageserverGrpc ?? grpcAddr(pageserver?.grpc_url ?? null, connstring),
     safekeepers: safekeepers.addrs,
@@ -180,8 +180,6 @@ function readSafekeepers(text: string): { addrs: string[]; generation: number } 
     .split(',')
     .map((part) => part.trim())
     .filter((part) => part !== '');
-  if (addrs.length === 0)
-    throw new StorageError('invalid', 'the spec names no safekeepers (safekeeper_connstrings or neon.safekeepers)');
   for (const addr of addrs) parseAddr(addr);
   if (new Set(addrs).size !== addrs.length)
     throw new StorageError('invalid', `a safekeeper is named twice: ${addrs.join(', ')}`);

@@ -13,6 +13,7 @@ import type { Logger } from '#shared/runtime/log.js';
 import { acceptorLastLogTerm, step } from '../core/acceptor.js';
 import type { AcceptorEffect, AcceptorInput, AcceptorState, ControlState } from '../core/acceptor-types.js';
 import { FeedbackBook, type PageserverFeedback } from '../core/feedback.js';
+import { StandbyBook } from '../core/standby-book.js';
 import { WalTail } from '../core/wal-tail.js';
 import { ChangeSignal } from './change-signal.js';
 import { ProposerConnection, type ProposerSink } from './proposer-connection.js';
@@ -53,6 +54,7 @@ export class Timeline {
   /** Notified whenever the view or the feedback may have changed. */
   readonly changes = new ChangeSignal();
   readonly feedback = new FeedbackBook();
+  readonly standbys = new StandbyBook();
   readonly tail = new WalTail(TAIL_BYTES_MAX);
   private readonly options: TimelineOptions;
   private disk: TimelineDisk;
@@ -135,12 +137,16 @@ export class Timeline {
     if (feedback.remoteConsistentLsn > this.current.control.remoteConsistentLsn) {
       this.submit({ kind: 'feedback', remoteConsistentLsn: feedback.remoteConsistentLsn });
     }
-    if (this.announceTimer === null && this.connections.size > 0) {
-      this.announceTimer = setTimeout(() => {
-        this.announceTimer = null;
-        this.submit({ kind: 'announce' });
-      }, ANNOUNCE_INTERVAL_MS);
-    }
+    this.announce();
+  }
+
+  /** Tells proposers soon what readers and standbys said. */
+  announce(): void {
+    if (this.announceTimer !== null || this.connections.size === 0 || this.phase !== 'active') return;
+    this.announceTimer = setTimeout(() => {
+      this.announceTimer = null;
+      this.submit({ kind: 'announce' });
+    }, ANNOUNCE_INTERVAL_MS);
   }
 
   /** Finishes what is queued, writes the control file, closes files. Idempotent. */
