@@ -6,6 +6,7 @@ import { randomInt } from 'node:crypto';
 import type { ServiceDefinition, UntypedServiceImplementation } from '@grpc/grpc-js';
 import { ManagementServiceService } from '#gen/neon/pageserver/v1/management.js';
 import { PageServiceService } from '#gen/neon/pageserver/v1/page_service.js';
+import { TransferServiceService } from '#gen/neon/pageserver/v1/transfer.js';
 import { ensureDir, lockDir } from '#shared/io/files.js';
 import { openObjectStore } from '#shared/io/object-store.js';
 import type { GrpcServer } from '#shared/rpc/server.js';
@@ -25,6 +26,7 @@ import { createStorageEnv } from './io/storage-env.js';
 import { registerMetrics } from './metrics.js';
 import { managementService } from './rpc/management-service.js';
 import { pageService } from './rpc/page-service.js';
+import { transferService } from './rpc/transfer-service.js';
 import { Maintenance } from './tenant/maintenance.js';
 import { TenantManager } from './tenant/tenant-manager.js';
 import { openBrokerFeed } from './walreceiver/broker-feed.js';
@@ -125,6 +127,7 @@ async function openPorts({ config, log, tenants, pagestream, metrics }: PortPart
   const services: ReadonlyArray<readonly [ServiceDefinition, UntypedServiceImplementation]> = [
     [PageServiceService, pageService({ timelines: tenants, waitLsnTimeoutMs })],
     [ManagementServiceService, managementService({ tenants, nodeId: config.id })],
+    [TransferServiceService, transferService({ tenants, waitLsnTimeoutMs })],
   ];
   const grpc = await startGrpcServer({ addr: config.listenGrpc, log, services });
   const http = await startHttp({

@@ -43,12 +43,19 @@ export interface ComputeInfo {
 }
 
 export interface StackStatus {
+  readonly restUrl: string;
+  readonly connectAddr: string;
+  readonly pid: number;
   readonly services: readonly ServiceInfo[];
   readonly computes: readonly ComputeInfo[];
 }
 
 export interface StackOptions {
   readonly safekeepers?: number;
+  /** Object store URL; default: a directory of the stack. */
+  readonly remoteStorage?: string;
+  /** Further environment of the services. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 export const sleep = (ms: number) => new Promise<void>((done) => setTimeout(done, ms));
@@ -71,10 +78,12 @@ export async function until<T>(
 export class TestStack implements AsyncDisposable {
   readonly repoDir: string;
   private readonly root: string;
+  private readonly env: Readonly<Record<string, string>>;
   private daemon: ChildProcess | null = null;
 
-  private constructor(root: string) {
+  private constructor(root: string, env: Readonly<Record<string, string>>) {
     this.root = root;
+    this.env = env;
     this.repoDir = join(root, 'neon');
   }
 
@@ -82,9 +91,11 @@ export class TestStack implements AsyncDisposable {
   static async start(options: StackOptions = {}): Promise<TestStack> {
     const root = await mkdtemp(join(tmpdir(), 'neon-stack-'));
     await chmod(root, 0o711);
-    const stack = new TestStack(root);
+    const stack = new TestStack(root, options.env ?? {});
     try {
-      await stack.neon('init', '--free-ports', '--safekeepers', String(options.safekeepers ?? 3));
+      const { safekeepers = 3, remoteStorage } = options;
+      const storage = remoteStorage === undefined ? [] : ['--remote-storage', remoteStorage];
+      await stack.neon('init', '--free-ports', '--safekeepers', String(safekeepers), ...storage);
       await stack.startDaemon();
       await stack.neon('tenant', 'create');
     } catch (error) {
@@ -98,13 +109,18 @@ export class TestStack implements AsyncDisposable {
     const log = openSync(join(this.root, 'daemon.log'), 'a');
     const daemon = spawn(process.execPath, [DAEMON, '--repo-dir', this.repoDir], {
       stdio: ['pipe', 'pipe', log],
-      env: { ...process.env, NEON_EXIT_WITH_PARENT: '1' },
+      env: { ...process.env, ...this.env, NEON_EXIT_WITH_PARENT: '1' },
     });
     this.daemon = daemon;
     const lines = createInterface({ input: daemon.stdout ?? process.stdin });
     const ready = once(lines, 'line').then(() => 'ready' as const);
     const outcome = await Promise.race([ready, once(daemon, 'exit').then(() => 'ended' as const)]);
     if (outcome === 'ended') throw new Error(`the daemon ended:\n${await this.logs()}`);
+  }
+
+  /** Of the daemon, from which all other processes of the stack descend. */
+  get pid(): number {
+    return this.daemon?.pid ?? 0;
   }
 
   /** Stops the daemon as Ctrl-C would; the data stays. */
@@ -143,6 +159,25 @@ export class TestStack implements AsyncDisposable {
   /** SIGKILLs a service. The daemon starts it again. */
   async killService(name: string): Promise<void> {
     process.kill((await this.service(name)).pid, 'SIGKILL');
+  }
+
+  /** SIGKILLs a service and deletes everything that it had on its disk, before the daemon starts it again. */
+  async loseDisk(name: string): Promise<void> {
+    const { pid, restartCount } = await this.service(name);
+    this.daemon?.kill('SIGSTOP');
+    try {
+      process.kill(pid, 'SIGKILL');
+      // A zombie until the daemon goes on: then it has no open files any more.
+      await until(`${name} to be dead`, 10_000, async () => {
+        const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => ') Z');
+        return /\) [ZX]/.test(stat);
+      });
+      const dir = join(this.repoDir, 'data', name);
+      for (const entry of await readdir(dir)) await rm(join(dir, entry), { recursive: true });
+    } finally {
+      this.daemon?.kill('SIGCONT');
+    }
+    await this.waitRestarted(name, restartCount + 1);
   }
 
   /** Resolves when a killed service runs again. */

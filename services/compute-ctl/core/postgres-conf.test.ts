@@ -47,19 +47,12 @@ describe('postgresql.conf', () => {
     assert.equal(last.get('port'), '5');
   });
 
-  it('leaves out what only a patched server knows', () => {
-    const { skipped, last } = render({ seccomp_mode: 'on', work_mem: '4MB' });
+  it('leaves out what only a patched server knows, and gives the extension what is its', () => {
+    const { skipped, last } = render({ seccomp_mode: 'on', max_replication_write_lag: '500MB', work_mem: '4MB' });
     assert.deepEqual(skipped, ['seccomp_mode']);
-    assert.equal(last.has('seccomp_mode'), false);
-    assert.equal(last.get('work_mem'), '4MB');
-  });
-
-  it('gives the backpressure limits the names they have in the extension', () => {
-    const { skipped, last } = render({ max_replication_write_lag: '500MB', max_replication_flush_lag: '10GB' });
-    assert.deepEqual(skipped, []);
-    assert.equal(last.get('neon.max_replication_write_lag'), '500MB');
-    assert.equal(last.get('neon.max_replication_flush_lag'), '10GB');
     assert.equal(last.has('max_replication_write_lag'), false);
+    assert.equal(last.get('neon.max_replication_write_lag'), '500MB');
+    assert.equal(last.get('work_mem'), '4MB');
   });
 
   it('puts the spec’s own text first and quotes values', () => {

@@ -20,15 +20,15 @@ export interface ConfContext {
   readonly port: number;
 }
 
-/** Settings of Neon's patched server that a stock one does not know and would refuse to start with. */
-const FORK_SETTINGS = new Set(['seqscan_prefetch_buffers', 'enable_seqscan_prefetch', 'seccomp_mode']);
+/** Settings of a patched server that the extension has under a name of its own. */
+const RENAMED: Readonly<Record<string, string>> = {
+  max_replication_write_lag: 'neon.max_replication_write_lag',
+  max_replication_flush_lag: 'neon.max_replication_flush_lag',
+  max_replication_apply_lag: 'neon.max_replication_apply_lag',
+};
 
-/** Settings of Neon's patched server that our extension has under its own prefix. */
-const OWNED_BY_EXTENSION = new Set([
-  'max_replication_write_lag',
-  'max_replication_flush_lag',
-  'max_replication_apply_lag',
-]);
+/** Settings of a patched server that a stock one does not know and would refuse to start with. */
+const FORK_SETTINGS = new Set(['seqscan_prefetch_buffers', 'enable_seqscan_prefetch', 'seccomp_mode']);
 
 const DEFAULTS: readonly (readonly [string, string])[] = [
   ['listen_addresses', '127.0.0.1'],
@@ -50,8 +50,11 @@ const DEFAULTS: readonly (readonly [string, string])[] = [
 ];
 const LEAST: Readonly<Record<string, number>> = { max_wal_senders: 3, max_replication_slots: 2 };
 
-/** In single quotes, as the file's scanner wants it. */
+/** In single quotes, as the file's scanner wants it. Throws StorageError `invalid` for what the file cannot hold. */
 export function quoteConfValue(value: string): string {
+  if (value.includes('\0') || !value.isWellFormed()) {
+    throw new StorageError('invalid', 'a setting has a value that Postgres cannot hold');
+  }
   return `'${value.replace(/\\/g, '\\\\').replace(/'/g, "''").replace(/\n/g, '\\n')}'`;
 }
 
@@ -68,7 +71,7 @@ export function renderPostgresConf(spec: ComputeSpec, context: ConfContext): Ren
   for (const [name, value] of DEFAULTS) put(name, value);
   for (const [name, value] of spec.settings) {
     if (FORK_SETTINGS.has(name)) skipped.push(name);
-    else put(OWNED_BY_EXTENSION.has(name) ? `neon.${name}` : name, value);
+    else put(RENAMED[name] ?? name, value);
   }
   for (const [name, value] of mustHave(spec, context)) put(name, value);
   return { text: `${lines.join('\n')}\n`, skipped };
@@ -106,17 +109,16 @@ function mustHave(spec: ComputeSpec, context: ConfContext): [string, string][] {
 /** Of a server that does not write. Pages that replay needs are not asked for ahead, since most of them it does not need. */
 function standbySettings(spec: ComputeSpec): [string, string][] {
   if (spec.mode.kind === 'primary') return [];
-  const settings: [string, string][] = [
+  const { safekeepers, ttid, names } = spec;
+  const name = names.endpoint ?? 'replica';
+  return [
     ['neon.compute_mode', spec.mode.kind],
     ['hot_standby', 'on'],
     ['recovery_prefetch', 'off'],
     ['restore_command', ''],
     ['primary_slot_name', ''],
+    ['primary_conninfo', spec.mode.kind === 'replica' ? primaryConninfo({ safekeepers, ...ttid, name }) : ''],
   ];
-  const { safekeepers, ttid, names } = spec;
-  const conninfo =
-    spec.mode.kind === 'replica' ? primaryConninfo({ safekeepers, ...ttid, name: names.endpoint ?? 'replica' }) : '';
-  return [...settings, ['primary_conninfo', conninfo]];
 }
 
 /** The extension goes first: it takes over the storage manager before others could use it. */

@@ -6,6 +6,7 @@ import type { TenantId, TenantTimelineId } from '#shared/core/ids.js';
 import { listTenantIds, listTimelineIds, removeTimeline } from '../io/tenant-storage.js';
 import type { TenantOverrides, TenantSettings } from '../core/storage/tenant-settings.js';
 import type { ActiveTimeline } from './active-timeline.js';
+import type { ImportProgress, ImportSource } from './import-timeline.js';
 import type { Manifest } from './manifest.js';
 import { readManifest, removeManifest, writeManifest } from './manifest.js';
 import { forEachLimited, SerialQueue } from './serial-queue.js';
@@ -155,6 +156,15 @@ export class TenantManager {
     signal?: AbortSignal,
   ): Promise<{ timeline: ActiveTimeline; created: boolean }> {
     return this.#tenant(ttid.tenantId).createTimeline(ttid.timelineId, origin, signal);
+  }
+
+  /** A root timeline from a base backup. Durable in the object store when it resolves. */
+  async importTimeline(
+    ttid: TenantTimelineId,
+    source: ImportSource,
+    options: { readonly progress: ImportProgress; readonly signal: AbortSignal },
+  ): Promise<ActiveTimeline> {
+    return this.#tenant(ttid.tenantId).importTimeline(ttid.timelineId, source, options);
   }
 
   /** False when it did not exist. */

@@ -1,12 +1,12 @@
 /** Object store in a local directory: key = path below the root. Writes go to a temporary name, fsync, rename, fsync directory. */
 import { randomUUID } from 'node:crypto';
-import { copyFile, open, readdir, readFile, rm, stat, unlink } from 'node:fs/promises';
+import { copyFile, link, open, readdir, readFile, rm, stat, unlink } from 'node:fs/promises';
 import { dirname, isAbsolute, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { StorageError, wrapError } from '../core/errors.js';
 import { ensureDir, fsyncDir, renameDurable, writeAll } from './files.js';
-import { isValidObjectKey } from './object-store.js';
-import type { ObjectStore } from './object-store.js';
+import { compareObjectKeys, isValidObjectKey } from './object-store.js';
+import type { ObjectInfo, ObjectStore } from './object-store.js';
 
 /** Unfinished uploads live here; never listed, swept at open. */
 const TEMPORARY = '.uploads';
@@ -29,6 +29,34 @@ function readFailure(key: string, error: unknown): StorageError {
   return new StorageError('unavailable', `could not read object ${key}`, { cause: error });
 }
 
+async function writeNew(path: string, bytes: Uint8Array): Promise<void> {
+  const handle = await open(path, 'wx', 0o600);
+  try {
+    await writeAll(handle, bytes);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Gives a file a name that nobody has; false when somebody has. The old name goes. */
+async function linkDurable(from: string, to: string): Promise<boolean> {
+  const isCreated = await link(from, to).then(
+    () => true,
+    (error: NodeJS.ErrnoException) => {
+      if (error.code === 'EEXIST') return false;
+      throw error;
+    },
+  );
+  await unlink(from);
+  await fsyncDir(dirname(to));
+  return isCreated;
+}
+
+function refuseAborted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted === true) throw new StorageError('cancelled', 'the caller has given up');
+}
+
 class LocalStore implements ObjectStore {
   readonly url: string;
   private readonly root: string;
@@ -43,13 +71,18 @@ class LocalStore implements ObjectStore {
     return join(this.root, key);
   }
 
-  private async publish(key: string, write: (temporary: string) => Promise<void>): Promise<void> {
+  /** `place` brings the finished file to its name. */
+  private async publish<T>(
+    key: string,
+    write: (temporary: string) => Promise<void>,
+    place: (temporary: string, target: string) => Promise<T>,
+  ): Promise<T> {
     const target = this.pathOf(key);
     const temporary = join(this.root, TEMPORARY, randomUUID());
     try {
       await write(temporary);
       await ensureDir(dirname(target));
-      await renameDurable(temporary, target);
+      return await place(temporary, target);
     } catch (error) {
       await rm(temporary, { force: true });
       const code = (error as NodeJS.ErrnoException).code;
@@ -60,20 +93,20 @@ class LocalStore implements ObjectStore {
     }
   }
 
-  async put(key: string, bytes: Uint8Array): Promise<void> {
-    await this.publish(key, async (temporary) => {
-      const handle = await open(temporary, 'wx', 0o600);
-      try {
-        await writeAll(handle, bytes);
-        await handle.sync();
-      } finally {
-        await handle.close();
-      }
-    });
+  async put(key: string, bytes: Uint8Array, signal?: AbortSignal): Promise<void> {
+    refuseAborted(signal);
+    await this.publish(key, (temporary) => writeNew(temporary, bytes), renameDurable);
   }
 
-  async putFile(key: string, path: string): Promise<void> {
-    await this.publish(key, async (temporary) => {
+  async create(key: string, bytes: Uint8Array, signal?: AbortSignal): Promise<boolean> {
+    refuseAborted(signal);
+    const isCreated = await this.publish(key, (temporary) => writeNew(temporary, bytes), linkDurable);
+    return isCreated || Buffer.compare(await this.get(key), bytes) === 0;
+  }
+
+  async putFile(key: string, path: string, signal?: AbortSignal): Promise<void> {
+    refuseAborted(signal);
+    const copy = async (temporary: string): Promise<void> => {
       await copyFile(path, temporary);
       const handle = await open(temporary, 'r+');
       try {
@@ -81,16 +114,20 @@ class LocalStore implements ObjectStore {
       } finally {
         await handle.close();
       }
-    });
+    };
+    await this.publish(key, copy, renameDurable);
   }
 
-  async get(key: string): Promise<Uint8Array> {
+  async get(key: string, signal?: AbortSignal): Promise<Uint8Array> {
+    refuseAborted(signal);
     return readFile(this.pathOf(key)).catch((error: unknown) => {
       throw readFailure(key, error);
     });
   }
 
-  async getRange(key: string, start: number, end: number): Promise<Uint8Array> {
+  async getRange(key: string, start: number, end: number, signal?: AbortSignal): Promise<Uint8Array> {
+    refuseAborted(signal);
+    if (end <= start) return new Uint8Array(0);
     const handle = await open(this.pathOf(key), 'r').catch((error: unknown) => {
       throw readFailure(key, error);
     });
@@ -109,7 +146,8 @@ class LocalStore implements ObjectStore {
     }
   }
 
-  async getToFile(key: string, path: string): Promise<void> {
+  async getToFile(key: string, path: string, signal?: AbortSignal): Promise<void> {
+    refuseAborted(signal);
     await copyFile(this.pathOf(key), path).catch((error: unknown) => {
       throw readFailure(key, error);
     });
@@ -138,7 +176,20 @@ class LocalStore implements ObjectStore {
     await this.walk(cut < 0 ? '' : prefix.slice(0, cut), (key) => {
       if (key.startsWith(prefix)) keys.push(key);
     });
-    return keys.sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
+    return keys.sort(compareObjectKeys);
+  }
+
+  async listObjects(prefix: string): Promise<ObjectInfo[]> {
+    const objects: ObjectInfo[] = [];
+    for (const key of await this.list(prefix)) {
+      const info = await stat(join(this.root, key)).catch((error: NodeJS.ErrnoException) => {
+        // Deleted meanwhile.
+        if (error.code === 'ENOENT') return null;
+        throw readFailure(key, error);
+      });
+      if (info !== null) objects.push({ key, sizeBytes: info.size, modifiedMs: info.mtimeMs });
+    }
+    return objects;
   }
 
   private async walk(dir: string, visit: (key: string) => void): Promise<void> {
@@ -168,7 +219,8 @@ class LocalStore implements ObjectStore {
       .sort();
   }
 
-  async delete(keys: readonly string[]): Promise<void> {
+  async delete(keys: readonly string[], signal?: AbortSignal): Promise<void> {
+    refuseAborted(signal);
     const touched = new Set<string>();
     for (const key of keys) {
       const path = this.pathOf(key);

@@ -1,8 +1,13 @@
-/** Object store over an S3 API. Retries with jitter are the SDK's; what it gives up on becomes a StorageError. */
-import { createReadStream, createWriteStream } from 'node:fs';
-import { open, stat } from 'node:fs/promises';
+/**
+ * Object store over an S3 API. The SDK makes one try of a request; tries, pauses and what is worth a further try are ours
+ * (object-retry.ts), since most failures that matter come after the SDK is done: bodies that break off, stall, or arrive damaged.
+ *
+ * Every object is kept with the CRC-32 of its content (metadata `crc32`), which reads of the whole compare; uploads carry an MD5 that
+ * the server compares. Large files are uploaded in parts (s3-multipart.ts).
+ */
+import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
+import { crc32 } from 'node:zlib';
 import {
   DeleteObjectsCommand,
   GetObjectCommand,
@@ -10,15 +15,27 @@ import {
   ListObjectsV2Command,
   PutObjectCommand,
   S3Client,
-  S3ServiceException,
 } from '@aws-sdk/client-s3';
+import type { HeadObjectCommandOutput, ListObjectsV2CommandOutput } from '@aws-sdk/client-s3';
 import { StorageError } from '../core/errors.js';
-import { isValidObjectKey } from './object-store.js';
-import type { ObjectStore } from './object-store.js';
+import { crcText, digestFile, fileBody, readBody, saveBody } from './object-body.js';
+import type { IncomingBody } from './object-body.js';
+import { retryPolicy, withRetries } from './object-retry.js';
+import type { Attempt, RetryPolicy } from './object-retry.js';
+import { compareObjectKeys, isValidObjectKey } from './object-store.js';
+import type { ObjectInfo, ObjectStore, RemoteOptions } from './object-store.js';
+import { explainS3Error, statusOf } from './s3-errors.js';
+import { uploadInParts } from './s3-multipart.js';
 
-const ATTEMPTS_MAX = 6;
 /** An S3 DeleteObjects request takes at most this many keys. */
 const DELETE_BATCH = 1000;
+/** Connections to one server: above what the callers of one process use at once. */
+const SOCKETS_MAX = 128;
+const CONNECT_TIMEOUT_MS = 5_000;
+const nothing = (): void => undefined;
+/** The SDK would write to the console. What fails is told to the caller. */
+const SILENT = { trace: nothing, debug: nothing, info: nothing, warn: nothing, error: nothing };
+const CRC_METADATA = 'crc32';
 
 interface S3Location {
   readonly bucket: string;
@@ -46,133 +63,157 @@ function parseLocation(url: string): S3Location {
   };
 }
 
-function failure(doing: string, error: unknown): StorageError {
-  if (error instanceof StorageError) return error;
-  const status = error instanceof S3ServiceException ? error.$metadata.httpStatusCode : undefined;
-  if (error instanceof Error && error.name === 'AbortError')
-    return new StorageError('cancelled', doing, { cause: error });
-  if (status === 404) return new StorageError('not-found', doing, { cause: error });
-  if (status === 401 || status === 403) {
-    return new StorageError('precondition', `${doing}: access denied, check the credentials`, { cause: error });
-  }
-  return new StorageError('unavailable', doing, { cause: error });
+function createClient(where: S3Location): S3Client {
+  return new S3Client({
+    region: where.region,
+    forcePathStyle: where.pathStyle,
+    maxAttempts: 1,
+    logger: SILENT,
+    // Servers other than AWS refuse the trailing-checksum framing that is the SDK's default.
+    requestChecksumCalculation: 'WHEN_REQUIRED',
+    responseChecksumValidation: 'WHEN_REQUIRED',
+    requestHandler: {
+      connectionTimeout: CONNECT_TIMEOUT_MS,
+      httpAgent: { keepAlive: true, maxSockets: SOCKETS_MAX },
+      httpsAgent: { keepAlive: true, maxSockets: SOCKETS_MAX },
+    },
+    ...(where.endpoint === null ? {} : { endpoint: where.endpoint }),
+  });
 }
 
 class S3Store implements ObjectStore {
   readonly url: string;
   private readonly client: S3Client;
   private readonly where: S3Location;
+  private readonly policy: RetryPolicy;
 
-  constructor(where: S3Location) {
+  constructor(where: S3Location, policy: RetryPolicy) {
     this.where = where;
+    this.policy = policy;
     this.url = `s3://${where.bucket}/${where.prefix}`;
-    this.client = new S3Client({
-      region: where.region,
-      forcePathStyle: where.pathStyle,
-      maxAttempts: ATTEMPTS_MAX,
-      // Servers other than AWS refuse the trailing-checksum framing that is the SDK's default.
-      requestChecksumCalculation: 'WHEN_REQUIRED',
-      responseChecksumValidation: 'WHEN_REQUIRED',
-      ...(where.endpoint === null ? {} : { endpoint: where.endpoint }),
-    });
+    this.client = createClient(where);
   }
 
-  private keyOf(key: string): string {
+  private target(key: string): { Bucket: string; Key: string } {
     if (!isValidObjectKey(key)) throw new StorageError('invalid', `"${key}" is not an object key`);
-    return this.where.prefix + key;
+    return { Bucket: this.where.bucket, Key: this.where.prefix + key };
   }
 
-  private async run<T>(doing: string, act: () => Promise<T>): Promise<T> {
-    try {
-      return await act();
-    } catch (error) {
-      throw failure(`${doing} in ${this.url}`, error);
-    }
+  private run<T>(doing: string, signal: AbortSignal | undefined, act: (attempt: Attempt) => Promise<T>): Promise<T> {
+    return withRetries({ doing: `${doing} in ${this.url}`, signal, act, explain: explainS3Error }, this.policy);
+  }
+
+  private async putBytes(
+    key: string,
+    bytes: Uint8Array,
+    options: { IfNoneMatch?: '*'; abortSignal: AbortSignal },
+  ): Promise<void> {
+    const { abortSignal, ...condition } = options;
+    const command = new PutObjectCommand({
+      ...this.target(key),
+      Body: bytes,
+      ContentLength: bytes.length,
+      ContentMD5: createHash('md5').update(bytes).digest('base64'),
+      Metadata: { [CRC_METADATA]: crcText(crc32(bytes)) },
+      ...condition,
+    });
+    await this.client.send(command, { abortSignal });
   }
 
   async put(key: string, bytes: Uint8Array, signal?: AbortSignal): Promise<void> {
-    const input = { Bucket: this.where.bucket, Key: this.keyOf(key), Body: bytes, ContentLength: bytes.length };
-    await this.run(`could not write object ${key}`, () =>
-      this.client.send(new PutObjectCommand(input), signal ? { abortSignal: signal } : {}),
+    await this.run(`could not write object ${key}`, signal, (attempt) =>
+      this.putBytes(key, bytes, { abortSignal: attempt.signal }),
     );
   }
 
-  async putFile(key: string, path: string, signal?: AbortSignal): Promise<void> {
-    const Key = this.keyOf(key);
-    await this.run(`could not write object ${key}`, async () => {
-      const { size } = await stat(path);
-      // A stream body cannot be replayed by the SDK, so every attempt opens the file anew.
-      for (let attempt = 1; ; attempt++) {
-        const Body = createReadStream(path);
-        try {
-          const command = new PutObjectCommand({ Bucket: this.where.bucket, Key, Body, ContentLength: size });
-          await this.client.send(command, signal ? { abortSignal: signal } : {});
-          return;
-        } catch (error) {
-          const kind = failure('', error).kind;
-          if (attempt >= ATTEMPTS_MAX || kind !== 'unavailable') throw error;
-          await new Promise((resolve) => setTimeout(resolve, Math.random() * 100 * 2 ** attempt));
-        } finally {
-          Body.destroy();
-        }
+  async create(key: string, bytes: Uint8Array, signal?: AbortSignal): Promise<boolean> {
+    return this.run(`could not create object ${key}`, signal, async (attempt) => {
+      try {
+        await this.putBytes(key, bytes, { IfNoneMatch: '*', abortSignal: attempt.signal });
+        return true;
+      } catch (error) {
+        // 409: two at once, and neither is the first yet: a further try finds out.
+        if (statusOf(error) !== 412) throw error;
+        return Buffer.compare(await this.fetch(key, null, attempt), bytes) === 0;
       }
     });
   }
 
-  private async body(key: string, range: string | null, signal?: AbortSignal): Promise<Readable> {
-    const input = { Bucket: this.where.bucket, Key: this.keyOf(key), ...(range === null ? {} : { Range: range }) };
-    const response = await this.client.send(new GetObjectCommand(input), signal ? { abortSignal: signal } : {});
-    if (!(response.Body instanceof Readable))
-      throw new StorageError('unavailable', `object ${key} came without a body`);
-    return response.Body;
+  async putFile(key: string, path: string, signal?: AbortSignal): Promise<void> {
+    const doing = `could not write object ${key}`;
+    const digest = await digestFile(path, this.policy.partBytes);
+    const target = { ...this.target(key), Metadata: { [CRC_METADATA]: digest.crc } };
+    if (digest.parts.length > 1) {
+      const run = <T>(act: (attempt: Attempt) => Promise<T>): Promise<T> => this.run(doing, signal, act);
+      await uploadInParts({ client: this.client, target, path, digest, run });
+      return;
+    }
+    // A stream body cannot be replayed, so every try opens the file anew.
+    await this.run(doing, signal, async (attempt) => {
+      const Body = fileBody(path, { start: 0, end: digest.sizeBytes }, attempt);
+      try {
+        const body = { Body, ContentLength: digest.sizeBytes, ContentMD5: digest.parts[0]!.md5 };
+        await this.client.send(new PutObjectCommand({ ...target, ...body }), { abortSignal: attempt.signal });
+      } finally {
+        Body.destroy();
+      }
+    });
   }
 
-  private async bytes(key: string, range: string | null, signal?: AbortSignal): Promise<Buffer> {
-    const chunks: Buffer[] = [];
-    for await (const chunk of await this.body(key, range, signal)) chunks.push(chunk as Buffer);
-    return Buffer.concat(chunks);
+  private async body(key: string, range: string | null, attempt: Attempt): Promise<IncomingBody> {
+    const input = { ...this.target(key), ...(range === null ? {} : { Range: range }) };
+    const response = await this.client.send(new GetObjectCommand(input), { abortSignal: attempt.signal });
+    attempt.alive();
+    const { Body, ContentLength, Metadata } = response;
+    if (!(Body instanceof Readable)) throw new StorageError('unavailable', 'the answer came without a body');
+    return { stream: Body, lengthBytes: ContentLength, crc: range === null ? Metadata?.[CRC_METADATA] : undefined };
+  }
+
+  private async fetch(key: string, range: string | null, attempt: Attempt): Promise<Buffer> {
+    return readBody(await this.body(key, range, attempt), attempt);
   }
 
   async get(key: string, signal?: AbortSignal): Promise<Uint8Array> {
-    return this.run(`could not read object ${key}`, () => this.bytes(key, null, signal));
+    return this.run(`could not read object ${key}`, signal, (attempt) => this.fetch(key, null, attempt));
   }
 
   async getRange(key: string, start: number, end: number, signal?: AbortSignal): Promise<Uint8Array> {
     if (end <= start) return new Uint8Array(0);
-    return this.run(`could not read object ${key}`, async () => {
-      const bytes = await this.bytes(key, `bytes=${start}-${end - 1}`, signal);
-      if (bytes.length !== end - start) {
-        throw new StorageError('corrupt', `object ${key}: wanted bytes [${start}, ${end}), got ${bytes.length}`);
-      }
-      return bytes;
+    return this.run(`could not read object ${key}`, signal, async (attempt) => {
+      const body = await this.body(key, `bytes=${start}-${end - 1}`, attempt);
+      const bytes = await readBody(body, attempt);
+      if (bytes.length === end - start) return bytes;
+      throw new StorageError('corrupt', `object ${key}: wanted bytes [${start}, ${end}), got ${bytes.length}`);
     });
   }
 
   async getToFile(key: string, path: string, signal?: AbortSignal): Promise<void> {
-    await this.run(`could not download object ${key}`, async () => {
-      await pipeline(await this.body(key, null, signal), createWriteStream(path, { mode: 0o600 }));
-      const handle = await open(path, 'r+');
-      try {
-        await handle.sync();
-      } finally {
-        await handle.close();
-      }
-    });
+    await this.run(`could not download object ${key}`, signal, async (attempt) =>
+      saveBody(await this.body(key, null, attempt), path, attempt),
+    );
   }
 
   async head(key: string, signal?: AbortSignal): Promise<{ sizeBytes: number } | null> {
+    return this.run(`could not look up object ${key}`, signal, async (attempt) => {
+      const found = await this.headOrNull(key, attempt);
+      return found === null ? null : { sizeBytes: found.ContentLength ?? 0 };
+    });
+  }
+
+  private async headOrNull(key: string, attempt: Attempt): Promise<HeadObjectCommandOutput | null> {
     try {
-      const command = new HeadObjectCommand({ Bucket: this.where.bucket, Key: this.keyOf(key) });
-      const response = await this.client.send(command, signal ? { abortSignal: signal } : {});
-      return { sizeBytes: response.ContentLength ?? 0 };
+      return await this.client.send(new HeadObjectCommand(this.target(key)), { abortSignal: attempt.signal });
     } catch (error) {
-      const mapped = failure(`could not look up object ${key} in ${this.url}`, error);
-      if (mapped.kind === 'not-found') return null;
-      throw mapped;
+      if (statusOf(error) === 404) return null;
+      throw error;
     }
   }
 
-  private async *pages(prefix: string, delimiter: string | null, signal?: AbortSignal) {
+  private async *pages(
+    prefix: string,
+    delimiter: string | null,
+    signal?: AbortSignal,
+  ): AsyncGenerator<ListObjectsV2CommandOutput> {
     let token: string | undefined;
     do {
       const input = {
@@ -181,8 +222,8 @@ class S3Store implements ObjectStore {
         ...(delimiter === null ? {} : { Delimiter: delimiter }),
         ...(token === undefined ? {} : { ContinuationToken: token }),
       };
-      const page = await this.run(`could not list objects under ${prefix}`, () =>
-        this.client.send(new ListObjectsV2Command(input), signal ? { abortSignal: signal } : {}),
+      const page = await this.run(`could not list objects under ${prefix}`, signal, (attempt) =>
+        this.client.send(new ListObjectsV2Command(input), { abortSignal: attempt.signal }),
       );
       yield page;
       token = page.IsTruncated === true ? page.NextContinuationToken : undefined;
@@ -190,13 +231,19 @@ class S3Store implements ObjectStore {
   }
 
   async list(prefix: string, signal?: AbortSignal): Promise<string[]> {
-    const keys: string[] = [];
+    return (await this.listObjects(prefix, signal)).map(({ key }) => key);
+  }
+
+  async listObjects(prefix: string, signal?: AbortSignal): Promise<ObjectInfo[]> {
+    const objects: ObjectInfo[] = [];
     for await (const page of this.pages(prefix, null, signal)) {
-      for (const object of page.Contents ?? []) {
-        if (object.Key !== undefined) keys.push(object.Key.slice(this.where.prefix.length));
+      for (const { Key, Size, LastModified } of page.Contents ?? []) {
+        if (Key === undefined) continue;
+        const key = Key.slice(this.where.prefix.length);
+        objects.push({ key, sizeBytes: Size ?? 0, modifiedMs: LastModified?.getTime() ?? 0 });
       }
     }
-    return keys.sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
+    return objects.sort((a, b) => compareObjectKeys(a.key, b.key));
   }
 
   async listPrefixes(prefix: string, signal?: AbortSignal): Promise<string[]> {
@@ -212,10 +259,10 @@ class S3Store implements ObjectStore {
 
   async delete(keys: readonly string[], signal?: AbortSignal): Promise<void> {
     for (let at = 0; at < keys.length; at += DELETE_BATCH) {
-      const Objects = keys.slice(at, at + DELETE_BATCH).map((key) => ({ Key: this.keyOf(key) }));
-      await this.run('could not delete objects', async () => {
+      const Objects = keys.slice(at, at + DELETE_BATCH).map((key) => ({ Key: this.target(key).Key }));
+      await this.run('could not delete objects', signal, async (attempt) => {
         const command = new DeleteObjectsCommand({ Bucket: this.where.bucket, Delete: { Objects, Quiet: true } });
-        const response = await this.client.send(command, signal ? { abortSignal: signal } : {});
+        const response = await this.client.send(command, { abortSignal: attempt.signal });
         const failed = response.Errors?.find((error) => error.Code !== 'NoSuchKey');
         if (failed) throw new StorageError('unavailable', `object ${failed.Key}: ${failed.Code} ${failed.Message}`);
       });
@@ -223,6 +270,6 @@ class S3Store implements ObjectStore {
   }
 }
 
-export function openS3Store(url: string): Promise<ObjectStore> {
-  return Promise.resolve(new S3Store(parseLocation(url)));
+export function openS3Store(url: string, options: RemoteOptions = {}): Promise<ObjectStore> {
+  return Promise.resolve(new S3Store(parseLocation(url), retryPolicy(options)));
 }

@@ -1,11 +1,11 @@
 /** One way to build a gRPC server: services, health, reflection, limits, orderly shutdown. */
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import type { ServiceDefinition, UntypedServiceImplementation } from '@grpc/grpc-js';
-import { HealthImplementation } from 'grpc-health-check';
 import { StorageError } from '../core/errors.js';
 import { formatAddr, parseAddr } from '../core/addr.js';
 import type { Logger } from '../runtime/log.js';
 import { setRpcLogger } from './handlers.js';
+import { Health } from './health.js';
 import { addReflection } from './reflection.js';
 import { listenShared, type SocketHandler } from './shared-port.js';
 
@@ -48,11 +48,8 @@ export async function startGrpcServer(options: GrpcServerOptions): Promise<GrpcS
   });
   const names = options.services.map(([definition]) => serviceName(definition));
   for (const [definition, implementation] of options.services) server.addService(definition, implementation);
-  const health = new HealthImplementation({
-    '': 'SERVING',
-    ...Object.fromEntries(names.map((name) => [name, 'SERVING'])),
-  });
-  health.addToServer(server);
+  const health = new Health(['', ...names]);
+  health.addTo(server);
   addReflection(server, [...names, 'grpc.health.v1.Health']);
   const { host } = parseAddr(options.addr);
   const shared =
@@ -63,7 +60,7 @@ export async function startGrpcServer(options: GrpcServerOptions): Promise<GrpcS
     addr: formatAddr(host, port),
     shutdown: (graceMs) => {
       shared?.close();
-      return shutdown(server, health, ['', ...names], graceMs);
+      return shutdown(server, health, graceMs);
     },
   };
 }
@@ -77,13 +74,8 @@ function bind(server: Server, addr: string): Promise<number> {
   });
 }
 
-async function shutdown(
-  server: Server,
-  health: HealthImplementation,
-  names: readonly string[],
-  graceMs: number,
-): Promise<void> {
-  for (const name of names) health.setStatus(name, 'NOT_SERVING');
+async function shutdown(server: Server, health: Health, graceMs: number): Promise<void> {
+  health.stopServing();
   const graceful = new Promise<void>((resolve) => {
     server.tryShutdown(() => resolve());
   });

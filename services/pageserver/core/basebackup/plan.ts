@@ -8,6 +8,9 @@ import { standbyStart } from '#shared/postgres/standby-start.js';
 import { firstSegments, type SegmentFile, synthesizeCheckpoint } from '#shared/postgres/wal-synthesis.js';
 import type { TimelineView } from '../view/timeline-view.js';
 
+/** Every timeline of storage is WAL timeline 1 of its own. */
+const WAL_TIMELINE = 1;
+
 export interface BaseBackupOptions {
   /** End of a record, at or below lastRecordLsn. */
   readonly lsn: Lsn;
@@ -42,9 +45,11 @@ export async function planBaseBackup(view: TimelineView, options: BaseBackupOpti
   if (pgMajor !== 15) throw new StorageError('unimplemented', `base backup of PostgreSQL ${pgMajor}`);
   const lsn = normalizeLsn(options.lsn, segSize);
   const [tracker, template] = await Promise.all([view.tracker(lsn), view.controlFile(lsn)]);
+  // A cluster that was imported may have been promoted before.
+  const before = { ...tracker.checkPoint, timelineId: WAL_TIMELINE, prevTimelineId: WAL_TIMELINE };
   const start = options.follow
-    ? await followingStart(view, { ...options, lsn }, tracker.checkPoint)
-    : ownStart(view, { ...options, lsn }, tracker.checkPoint);
+    ? await followingStart(view, { ...options, lsn }, before)
+    : ownStart(view, { ...options, lsn }, before);
   const { checkPoint, checkpointLsn, segments } = start;
   const control = { checkPointLsn: checkpointLsn, checkPoint, params: tracker.params, checksumVersion: 0 };
   return {

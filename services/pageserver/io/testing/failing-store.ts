@@ -1,6 +1,6 @@
 /** An object store that fails on command: the n-th call from now, before or after it took effect. */
 import { StorageError } from '#shared/core/errors.js';
-import type { ObjectStore } from '#shared/io/object-store.js';
+import type { ObjectInfo, ObjectStore } from '#shared/io/object-store.js';
 
 export class FailingStore implements ObjectStore {
   readonly url: string;
@@ -17,15 +17,19 @@ export class FailingStore implements ObjectStore {
     this.url = inner.url;
   }
 
-  private async change(act: () => Promise<void>): Promise<void> {
+  private async change<T>(act: () => Promise<T>): Promise<T> {
     const call = this.callCount++;
-    const fails = call >= this.failFrom;
-    if (!fails || (this.failAfterEffect && call === this.failFrom)) await act();
-    if (fails) throw new StorageError('unavailable', `injected failure of call ${call}`);
+    if (call < this.failFrom) return act();
+    if (this.failAfterEffect && call === this.failFrom) await act();
+    throw new StorageError('unavailable', `injected failure of call ${call}`);
   }
 
   put(key: string, bytes: Uint8Array): Promise<void> {
     return this.change(() => this.inner.put(key, bytes));
+  }
+
+  create(key: string, bytes: Uint8Array): Promise<boolean> {
+    return this.change(() => this.inner.create(key, bytes));
   }
 
   putFile(key: string, path: string): Promise<void> {
@@ -54,6 +58,10 @@ export class FailingStore implements ObjectStore {
 
   list(prefix: string): Promise<string[]> {
     return this.inner.list(prefix);
+  }
+
+  listObjects(prefix: string): Promise<ObjectInfo[]> {
+    return this.inner.listObjects(prefix);
   }
 
   listPrefixes(prefix: string): Promise<string[]> {
