@@ -65,6 +65,14 @@ empty_ring(void)
 	unflushed = 0;
 }
 
+/* What others see of the ring, in the statistics. */
+static void
+show_ring(void)
+{
+	perf_gauge_set(GAUGE_OPEN_REQUESTS, tail - arrived);
+	perf_gauge_set(GAUGE_BUFFERED_ANSWERS, arrived - head);
+}
+
 /* Connects if needed; requests that went out on an earlier connection are lost with it. */
 static void
 ensure_ring(void)
@@ -109,6 +117,7 @@ take_answer(bool wait, uint32 wanted)
 	if (arrived != wanted && slot->request.tag != REQUEST_PAGE)
 		finish_slot(slot);
 	arrived++;
+	show_ring();
 	return 1;
 }
 
@@ -117,6 +126,7 @@ release_head(void)
 {
 	while (head != arrived && slot_at(head)->done)
 		head++;
+	show_ring();
 }
 
 /* Makes room for one more request. False: all slots are on their way, or the connection is lost. */
@@ -160,14 +170,18 @@ send_request(PageRequest *request, uint32 *position)
 	slot->done = false;
 	*position = tail++;
 	unflushed++;
+	stat_count(STAT_REQUESTS_SENT);
+	show_ring();
 	return true;
 }
 
 void
 page_requests_flush(int threshold)
 {
-	if (unflushed > 0 && unflushed >= threshold && ring_is_live() && connection_flush())
-		unflushed = 0;
+	if (unflushed == 0 || unflushed < threshold || !ring_is_live() || !connection_flush())
+		return;
+	unflushed = 0;
+	stat_count(STAT_SEND_FLUSHES);
 }
 
 /* Waits until the answer at `position` is here. False: connection lost. */
@@ -354,5 +368,6 @@ page_fetch(RelFileNode node, ForkNumber fork, BlockNumber block, XLogRecPtr not_
 	INSTR_TIME_SET_CURRENT(end);
 	INSTR_TIME_SUBTRACT(end, start);
 	stat_add(STAT_WAIT_US, INSTR_TIME_GET_MICROSEC(end));
+	perf_time(TIMER_GET_PAGE, start);
 	return answer.kind;
 }

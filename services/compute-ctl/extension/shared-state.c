@@ -11,6 +11,7 @@
 #include "local-file.h"
 #include "relation-state.h"
 #include "wal-position.h"
+#include "working-set.h"
 
 SharedState *neon_shared;
 
@@ -53,6 +54,8 @@ request_shared_memory(void)
 	relation_state_request_memory();
 	local_file_request_memory();
 	cache_table_request_memory();
+	perf_counters_request_memory();
+	working_set_request_memory();
 }
 
 static void
@@ -69,6 +72,8 @@ start_shared_memory(void)
 	relation_state_attach();
 	local_file_attach();
 	cache_table_attach();
+	perf_counters_attach();
+	working_set_attach();
 	LWLockRelease(AddinShmemInitLock);
 }
 
