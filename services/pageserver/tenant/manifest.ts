@@ -1,14 +1,19 @@
 /**
  * The object that makes a tenant exist: `tenants/<tenant>/manifest.json`
- *   { "version": 1, "tenant_id": …, "system_id": decimal text, "generation": number, "deleted_at_ms": number | null }
+ *   { "version": 1, "tenant_id": …, "system_id": decimal text, "generation": number, "deleted_at_ms": number | null,
+ *     "stripe_blocks": number, "node_id": number, "split_into": number }
  *
  * The generation is raised by each attach, before anything is written under it: names of objects carry it, so that a page server that
  * still believes to own the tenant never overwrites what its successor wrote. The system identifier is that of every database cluster of
- * the tenant.
+ * the tenant. Each shard of a tenant is an own tenant here, `<tenant>-<number><count>`. `node_id` is the page server that attached it last
+ * and takes it again when it starts; 0 = none; absent = whoever comes. A tenant that was split is never attached again: its layers are
+ * what its shards began with.
  */
 import { z } from 'zod';
 import { errorKind, StorageError } from '#shared/core/errors.js';
 import type { TenantId } from '#shared/core/ids.js';
+import type { ShardIdentity } from '#shared/core/shard.js';
+import { DEFAULT_STRIPE_BLOCKS, SHARD_COUNT_MAX, shardOfId } from '#shared/core/shard.js';
 import type { ObjectStore } from '#shared/io/object-store.js';
 import { tenantPrefix } from '../io/object-keys.js';
 
@@ -20,6 +25,10 @@ export interface Manifest {
   readonly generation: number;
   /** Unix time at which deletion began; null while alive. */
   readonly deletedAtMs: number | null;
+  readonly stripeBlocks?: number | undefined;
+  readonly nodeId?: number | undefined;
+  /** Count of the shards that go on in its place. */
+  readonly splitInto?: number | undefined;
 }
 
 const schema = z.object({
@@ -28,7 +37,15 @@ const schema = z.object({
   system_id: z.string().regex(/^\d{1,20}$/),
   generation: z.number().int().min(0).max(0xffff_ffff),
   deleted_at_ms: z.number().int().nullable(),
+  stripe_blocks: z.number().int().min(1).max(0xffff_ffff).optional(),
+  node_id: z.number().int().min(0).optional(),
+  split_into: z.number().int().min(2).max(SHARD_COUNT_MAX).optional(),
 });
+
+/** Which part of its tenant this is. */
+export function shardOf(manifest: Manifest): ShardIdentity {
+  return { ...shardOfId(manifest.tenantId), stripeBlocks: manifest.stripeBlocks ?? DEFAULT_STRIPE_BLOCKS };
+}
 
 function manifestKey(tenantId: TenantId): string {
   return `${tenantPrefix(tenantId)}manifest.json`;
@@ -55,6 +72,9 @@ export async function readManifest(objectStore: ObjectStore, tenantId: TenantId)
     systemId: BigInt(fields.system_id),
     generation: fields.generation,
     deletedAtMs: fields.deleted_at_ms,
+    stripeBlocks: fields.stripe_blocks,
+    nodeId: fields.node_id,
+    splitInto: fields.split_into,
   };
 }
 
@@ -65,6 +85,9 @@ export async function writeManifest(objectStore: ObjectStore, manifest: Manifest
     system_id: manifest.systemId.toString(),
     generation: manifest.generation,
     deleted_at_ms: manifest.deletedAtMs,
+    stripe_blocks: manifest.stripeBlocks,
+    node_id: manifest.nodeId,
+    split_into: manifest.splitInto,
   };
   await objectStore.put(manifestKey(manifest.tenantId), Buffer.from(`${JSON.stringify(fields, null, 1)}\n`));
 }

@@ -3,12 +3,18 @@
  */
 import { errorKind, errorText, StorageError } from '#shared/core/errors.js';
 import type { TenantId, TenantTimelineId } from '#shared/core/ids.js';
+import { formatTtid } from '#shared/core/ids.js';
+import type { Lsn } from '#shared/core/lsn.js';
+import { bareTenantId, checkShards, DEFAULT_STRIPE_BLOCKS, shardId, shardOfId } from '#shared/core/shard.js';
 import { listTenantIds, listTimelineIds, removeTimeline } from '../io/tenant-storage.js';
 import type { TenantOverrides, TenantSettings } from '../core/storage/tenant-settings.js';
 import type { ActiveTimeline } from './active-timeline.js';
+import type { DetachResult } from './detach.js';
 import type { ImportProgress, ImportSource } from './import-timeline.js';
 import type { Manifest } from './manifest.js';
 import { readManifest, removeManifest, writeManifest } from './manifest.js';
+import type { SplitPlan } from './shard-split.js';
+import { prepareSplit, refuseWhileShardsExist, shardIds } from './shard-split.js';
 import { forEachLimited, SerialQueue } from './serial-queue.js';
 import { makeSystemId } from './system-id.js';
 import type { TenantEnv } from './tenant.js';
@@ -33,12 +39,12 @@ export class TenantManager {
     this.#random = random;
   }
 
-  /** Attaches every tenant of the object store. One that cannot be loaded is left out, with an error in the log. */
+  /** Attaches the tenants that this page server had, and those that none has. One that cannot be loaded is left out, with an error. */
   async start(): Promise<void> {
     const { objectStore } = this.#env.storage;
     await forEachLimited(await listTenantIds(objectStore), PARALLEL, async (tenantId) => {
       try {
-        await this.#serial(tenantId, () => this.#attach(tenantId, 0));
+        await this.#serial(tenantId, () => this.#attachOwn(tenantId));
       } catch (error) {
         if (errorKind(error) === 'not-found') return;
         this.#env.log.error({ tenant: tenantId, err: error }, 'could not attach a tenant');
@@ -88,21 +94,55 @@ export class TenantManager {
     return timelines.sort((a, b) => (a.ttid.timelineId < b.ttid.timelineId ? -1 : 1));
   }
 
-  /** False when it existed. */
-  create(tenantId: TenantId): Promise<boolean> {
+  /** A tenant, or one shard of it (shard 0 first: the others take its identity). False when it existed. */
+  create(tenantId: TenantId, stripeBlocks = DEFAULT_STRIPE_BLOCKS): Promise<boolean> {
     return this.#serial(tenantId, async () => {
       if (this.#tenants.has(tenantId)) return false;
+      checkShards(shardOfId(tenantId).count, stripeBlocks);
       const { storage, log } = this.#env;
       if ((await readManifest(storage.objectStore, tenantId)) !== null) {
         await this.#attach(tenantId, 0);
         return false;
       }
-      const systemId = makeSystemId(Date.now(), this.#random);
-      const manifest: Manifest = { tenantId, systemId, generation: 1, deletedAtMs: null };
+      const systemId = (await this.#systemIdOfShards(tenantId)) ?? makeSystemId(Date.now(), this.#random);
+      const { nodeId } = this.#env;
+      const manifest: Manifest = { tenantId, systemId, generation: 1, deletedAtMs: null, stripeBlocks, nodeId };
       await writeManifest(storage.objectStore, manifest);
       this.#tenants.set(tenantId, await Tenant.load(manifest, this.#env));
       log.info({ tenant: tenantId }, 'created tenant');
       return true;
+    });
+  }
+
+  /** All shards of one tenant are one database cluster. Null: the first of them, or no shard. */
+  async #systemIdOfShards(tenantId: TenantId): Promise<bigint | null> {
+    const { number, count } = shardOfId(tenantId);
+    if (number === 0) return null;
+    const first = shardId(tenantId, 0, count);
+    const manifest = await readManifest(this.#env.storage.objectStore, first);
+    if (manifest === null) throw new StorageError('precondition', `create shard ${first} before ${tenantId}`);
+    return manifest.systemId;
+  }
+
+  /** Splits a tenant that is not sharded; its shards are attached here then. Again after a failure: goes on. */
+  split(tenantId: TenantId, plan: SplitPlan): Promise<TenantStatus[]> {
+    return this.#serial(tenantId, async () => {
+      const { storage, log } = this.#env;
+      const parent = this.#tenants.get(tenantId);
+      await prepareSplit(storage, tenantId, plan, async () => {
+        if (parent === undefined) throw new StorageError('not-found', `tenant ${tenantId} does not exist here`);
+        this.#tenants.delete(tenantId);
+        await parent.stop(DETACH_FLUSH_MS);
+        return parent.manifest;
+      }).catch(async (error: unknown) => {
+        const last = await readManifest(storage.objectStore, tenantId).catch(() => null);
+        if (parent !== undefined && last?.splitInto === undefined) await this.#attach(tenantId, 0);
+        throw error;
+      });
+      log.info({ tenant: tenantId, shards: plan.count }, 'split tenant');
+      const children: TenantStatus[] = [];
+      for (const id of shardIds(tenantId, plan.count)) children.push(await this.attach(id, 0));
+      return children;
     });
   }
 
@@ -141,6 +181,7 @@ export class TenantManager {
       const manifest = await readManifest(objectStore, tenantId);
       const tenant = this.#tenants.get(tenantId);
       if (manifest === null && tenant === undefined) return false;
+      if (manifest?.splitInto !== undefined) await refuseWhileShardsExist(objectStore, manifest);
       if (manifest !== null) await writeManifest(objectStore, { ...manifest, deletedAtMs: Date.now() });
       this.#tenants.delete(tenantId);
       await tenant?.stop(0);
@@ -172,6 +213,21 @@ export class TenantManager {
     return this.#tenant(ttid.tenantId).deleteTimeline(ttid.timelineId);
   }
 
+  /** A new branch of what a branch has as ancestor. Throws StorageError `precondition` for a timeline without one. */
+  async resetBranch(
+    ttid: TenantTimelineId,
+    { successor, lsn, signal }: { successor: TenantTimelineId; lsn: Lsn; signal?: AbortSignal },
+  ): Promise<ActiveTimeline> {
+    const { ancestor } = this.find(ttid).store;
+    if (ancestor === null) throw new StorageError('precondition', `timeline ${formatTtid(ttid)} is no branch`);
+    const origin = { kind: 'branch', ancestorId: ancestor.timelineId, lsn } as const;
+    return (await this.createTimeline(successor, origin, signal)).timeline;
+  }
+
+  async detachAncestor(ttid: TenantTimelineId, signal: AbortSignal): Promise<DetachResult> {
+    return this.#tenant(ttid.tenantId).detachAncestor(ttid.timelineId, signal);
+  }
+
   /** Flushes (for at most flushTimeoutMs a timeline) and closes everything. */
   async stop(flushTimeoutMs: number): Promise<void> {
     this.#isStopping = true;
@@ -180,9 +236,17 @@ export class TenantManager {
   }
 
   #tenant(tenantId: TenantId): Tenant {
-    const tenant = this.#tenants.get(tenantId);
+    const tenant = this.#tenants.get(tenantId) ?? this.#shardOfBareId(tenantId);
     if (tenant !== undefined) return tenant;
     throw new StorageError('not-found', `tenant ${tenantId} does not exist here`);
+  }
+
+  /** A bare tenant id means shard 0, which knows most, or the one shard that is here. */
+  #shardOfBareId(tenantId: TenantId): Tenant | undefined {
+    const shards = [...this.#tenants.values()].filter(({ id }) => bareTenantId(id) === tenantId);
+    const first = shards.find(({ id }) => shardOfId(id).number === 0);
+    if (first !== undefined || shards.length < 2) return first ?? shards[0];
+    throw new StorageError('invalid', `tenant ${tenantId} has several shards here; name one, as in ${shards[0]?.id}`);
   }
 
   #serial<T>(tenantId: TenantId, act: () => Promise<T>): Promise<T> {
@@ -194,6 +258,18 @@ export class TenantManager {
     });
   }
 
+  /** At the start: not what another page server has, was detached, or goes on as shards. */
+  async #attachOwn(tenantId: TenantId): Promise<void> {
+    const { storage, nodeId, log } = this.#env;
+    const last = await readManifest(storage.objectStore, tenantId);
+    const isOthers = last?.nodeId !== undefined && last.nodeId !== nodeId;
+    if (last !== null && last.deletedAtMs === null && (isOthers || last.splitInto !== undefined)) {
+      log.debug({ tenant: tenantId, node: last.nodeId, splitInto: last.splitInto }, 'left a tenant alone');
+      return;
+    }
+    await this.#attach(tenantId, 0);
+  }
+
   async #attach(tenantId: TenantId, generation: number): Promise<Tenant> {
     const { storage, log } = this.#env;
     const last = await readManifest(storage.objectStore, tenantId);
@@ -202,13 +278,17 @@ export class TenantManager {
       await this.#removeObjects(tenantId);
       throw new StorageError('not-found', `tenant ${tenantId} was deleted`);
     }
+    if (last.splitInto !== undefined) {
+      throw new StorageError('precondition', `tenant ${tenantId} was split into ${last.splitInto} shards`);
+    }
     if (generation !== 0 && generation < last.generation) {
       throw new StorageError(
         'fenced',
         `tenant ${tenantId} is at generation ${last.generation} already, not ${generation}`,
       );
     }
-    const manifest = { ...last, generation: generation === 0 ? last.generation + 1 : generation };
+    const { nodeId } = this.#env;
+    const manifest = { ...last, nodeId, generation: generation === 0 ? last.generation + 1 : generation };
     await writeManifest(storage.objectStore, manifest);
     const tenant = await Tenant.load(manifest, this.#env);
     this.#tenants.set(tenantId, tenant);
@@ -222,6 +302,11 @@ export class TenantManager {
   async #detach(tenant: Tenant): Promise<void> {
     this.#tenants.delete(tenant.id);
     await tenant.stop(DETACH_FLUSH_MS);
+    const { objectStore } = this.#env.storage;
+    const last = await readManifest(objectStore, tenant.id);
+    // Unless somebody else has attached it meanwhile.
+    const isOurs = last?.generation === tenant.manifest.generation && last.nodeId === this.#env.nodeId;
+    if (isOurs) await writeManifest(objectStore, { ...last, nodeId: 0 });
     this.#env.log.info({ tenant: tenant.id }, 'detached tenant');
   }
 
