@@ -8,7 +8,7 @@ units=
 trap 'rm -f "$log"; [ -z "$units" ] || kill "$units" 2>/dev/null || true' EXIT
 trap 'exit 130' INT TERM
 
-mocha 'services/**/*.test.ts' 'test/*.test.ts' >"$log" 2>&1 &
+mocha 'services/**/*.test.ts' 'test/*.test.ts' 'test/harness/*.test.ts' 'test/compat/*.test.ts' >"$log" 2>&1 &
 units=$!
 failed=
 for part in simulation oracle differential integration; do

@@ -37,6 +37,7 @@ export class Stage implements AsyncDisposable {
 
   static async open(): Promise<Stage> {
     const stack = await TestStack.start({ safekeepers: 3 });
+    stack.expectFaults();
     const stage = new Stage(stack, await Control.open(stack.repoDir));
     try {
       stage.mainUrl = await stage.stack.startCompute('main', { settings: SETTINGS });

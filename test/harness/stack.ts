@@ -13,12 +13,15 @@ import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import pg from 'pg';
 import { PG_BIN } from '#shared/postgres/testing/temp-cluster.js';
+import { unexpectedLogLines } from './log-check.js';
 
 const run = promisify(execFile);
 const BUILD = resolve(import.meta.dirname, '../../build');
 const CLI = join(BUILD, 'services/neon-local/cli.js');
 const DAEMON = join(BUILD, 'services/neon-local/main.js');
 const OUTPUT_BYTES_MAX = 256 << 20;
+/** So many lines tell what is wrong. */
+const LOG_LINES_SHOWN = 20;
 
 export interface ServiceInfo {
   readonly name: string;
@@ -84,6 +87,7 @@ export class TestStack implements AsyncDisposable {
   private readonly root: string;
   private readonly env: Readonly<Record<string, string>>;
   private daemon: ChildProcess | null = null;
+  private hasFaults = false;
 
   private constructor(root: string, env: Readonly<Record<string, string>>) {
     this.root = root;
@@ -110,7 +114,7 @@ export class TestStack implements AsyncDisposable {
       await stack.startDaemon();
       if (options.tenant !== false) await stack.neon('tenant', 'create');
     } catch (error) {
-      await stack[Symbol.asyncDispose]();
+      await stack[Symbol.asyncDispose]().catch(() => undefined);
       throw error;
     }
     return stack;
@@ -181,8 +185,14 @@ export class TestStack implements AsyncDisposable {
     return found;
   }
 
+  /** From here on services may complain of others that were killed, held or fenced; see log-check.ts. */
+  expectFaults(): void {
+    this.hasFaults = true;
+  }
+
   /** SIGKILLs a service. The daemon starts it again. */
   async killService(name: string): Promise<void> {
+    this.expectFaults();
     process.kill((await this.service(name)).pid, 'SIGKILL');
   }
 
@@ -225,17 +235,28 @@ export class TestStack implements AsyncDisposable {
 
   /** All logs, for the message of a failed test. */
   async logs(): Promise<string> {
-    const paths = [join(this.root, 'daemon.log')];
-    const dir = join(this.repoDir, 'logs');
-    paths.push(...(await readdir(dir).catch(() => [])).map((name) => join(dir, name)));
-    const tails = paths.map(
+    const tails = (await this.logPaths()).map(
       async (path) => `--- ${path}\n${(await readFile(path, 'utf8').catch(() => '')).slice(-3000)}`,
     );
     return (await Promise.all(tails)).join('\n');
   }
 
+  private async logPaths(): Promise<string[]> {
+    const dir = join(this.repoDir, 'logs');
+    const names = (await readdir(dir).catch(() => [])).filter((name) => name.endsWith('.log'));
+    return [join(this.root, 'daemon.log'), ...names.map((name) => join(dir, name))];
+  }
+
+  /** Stops everything and removes it. Rejects when a service has logged what it should not have. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stopDaemon();
+    const unexpected = await unexpectedLogLines(await this.logPaths(), this.hasFaults);
+    await this.remove();
+    if (unexpected.length > 0)
+      throw new Error(`unexpected in the logs of services:\n${unexpected.slice(0, LOG_LINES_SHOWN).join('\n')}`);
+  }
+
+  private async remove(): Promise<void> {
     if (process.env['NEON_KEEP'] === '1') process.stderr.write(`kept ${this.root}\n`);
     else await rm(this.root, { recursive: true, force: true });
   }

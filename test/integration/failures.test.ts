@@ -45,6 +45,7 @@ describe('losing pieces under load', function () {
 
   before(async () => {
     stack = await TestStack.start();
+    stack.expectFaults();
     url = await stack.startCompute('main');
     await query(
       url,

@@ -80,6 +80,7 @@ describe('a database outlives its compute', function () {
       return n;
     });
     const { pid } = await stack.compute('main');
+    stack.expectFaults();
     process.kill(pid, 'SIGKILL');
     assert.match(await load, /connection|server closed/);
     await stack.neon('pg', 'stop', 'main', '--mode', 'immediate');

@@ -102,6 +102,7 @@ describe('every page equals what stock recovery makes of the WAL', function () {
         () => undefined,
       );
       await sleep(2_000);
+      stack.expectFaults();
       process.kill((await stack.compute('main')).pid, 'SIGKILL');
       await ended;
     });

@@ -99,6 +99,25 @@ lock_of(uint32 set)
 	return &set_locks[set % SET_LOCKS].lock;
 }
 
+void
+cache_usage(uint64 *chunks, uint64 *pages, uint64 *pinned)
+{
+	*chunks = *pages = *pinned = 0;
+	for (uint32 set = 0; set < SETS; set++)
+	{
+		LWLockAcquire(lock_of(set), LW_SHARED);
+		for (CacheChunk *chunk = cache->chunks[set]; chunk < cache->chunks[set] + WAYS; chunk++)
+		{
+			if (!OidIsValid(chunk->node.relNode))
+				continue;
+			*chunks += 1;
+			*pages += pg_popcount64(chunk->present);
+			*pinned += chunk->pinned;
+		}
+		LWLockRelease(lock_of(set));
+	}
+}
+
 /* With the set's lock held. */
 static CacheChunk *
 find_chunk(uint32 set, RelFileNode node, uint32 number)

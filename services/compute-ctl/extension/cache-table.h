@@ -32,6 +32,9 @@ extern void cache_table_attach(void);
 extern uint64 cache_bytes(void);
 extern uint64 cache_limit_bytes(void);
 
+/* Chunks in the table, blocks in them that take disk space, and chunks that are never freed. Walks the whole table. */
+extern void cache_usage(uint64 *chunks, uint64 *pages, uint64 *pinned);
+
 /* Where the worker starts to free chunks; less than the limit, so that fetched pages can be kept meanwhile. */
 extern uint64 cache_target_bytes(void);
 

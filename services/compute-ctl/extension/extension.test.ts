@@ -127,6 +127,47 @@ describe('extension neon', function () {
     });
   }
 
+  it('shows what it did and how long it took', async () => {
+    await withCompute(['neon.file_cache_size_limit = 1MB', 'track_io_timing = on'], async (compute) => {
+      await compute.psql('create extension neon');
+      const pages = Number(await compute.psql("select pg_relation_size('filled') / 8192"));
+      await compute.psql('select neon.approximate_working_set_size(true), pg_sleep(1.1)');
+      const plan = await compute.psql('explain (analyze, buffers, format json) select sum(length(t)) from filled');
+      const [first] = JSON.parse(plan) as { Plan: Record<string, number> }[];
+      assert.ok((first?.Plan['Shared Read Blocks'] ?? 0) > pages / 2, plan);
+      assert.ok((first?.Plan['I/O Read Time'] ?? 0) > 0, plan);
+      assert.equal(Number(await compute.psql('select sum(length(t)) from filled')) > 0, true);
+      const seen = Number(await compute.psql('select neon.approximate_working_set_size_seconds(600)'));
+      assert.ok(seen > pages * 0.85 && seen < pages * 1.2 + 200, `${seen} pages were seen, the table has ${pages}`);
+      assert.equal(await compute.psql('select neon.approximate_working_set_size_seconds(0) <= 1100'), 't');
+
+      const metric = async (name: string) =>
+        Number(await compute.psql(`select value from neon.neon_perf_counters where metric = '${name}'`));
+      assert.ok((await metric('getpage_wait_seconds_count')) >= pages);
+      assert.ok((await metric('getpage_wait_seconds_sum')) > 0);
+      assert.ok((await metric('pageserver_requests_sent_total')) >= pages);
+      assert.ok((await metric('getpage_prefetch_requests_total')) > 0);
+      const buckets = await compute.psql(
+        `select count(*), bool_and(value >= previous) from (select value, lag(value, 1, 0::float8) over (order by bucket_le) as previous
+           from neon.neon_perf_counters where metric = 'getpage_wait_seconds_bucket') x`,
+      );
+      assert.equal(buckets, '21|t');
+      const own = await compute.psql(
+        `select count(i) > 0 from filled; select value > 0 from neon.neon_backend_perf_counters
+          where pid = pg_backend_pid() and metric = 'pageserver_requests_sent_total'`,
+      );
+      assert.equal(own, 't\nt');
+      const cache = await compute.psql(
+        'select file_cache_misses > 0, file_cache_hit_ratio between 0 and 100 from neon.neon_stat_file_cache',
+      );
+      assert.equal(cache, 't|t');
+      assert.equal(
+        await compute.psql("select lfc_value from neon.neon_lfc_stats where lfc_key = 'file_cache_limit'"),
+        '2',
+      );
+    });
+  });
+
   it('recovers from a crash in the middle of the workload', async () => {
     await withCompute([], async (compute) => {
       await compute.psql('create table kept as select generate_series(1, 50000) i; create index on kept (i)', 'work');

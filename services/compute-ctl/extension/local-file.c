@@ -120,8 +120,10 @@ bool
 local_file_read(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page)
 {
 	LWLock	   *lock = local_file_lock(reln->smgr_rnode.node, fork);
+	instr_time	start;
 	bool		within;
 
+	INSTR_TIME_SET_CURRENT(start);
 	LWLockAcquire(lock, LW_SHARED);
 	within = block < local_file_blocks(reln, fork);
 	if (within)
@@ -129,6 +131,7 @@ local_file_read(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *pag
 	LWLockRelease(lock);
 	if (!within || page_is_zero(page))
 		return false;
+	perf_time(TIMER_LOCAL_READ, start);
 	if (fork == MAIN_FORKNUM)
 		cache_note_used(reln->smgr_rnode.node, block);
 	return true;
@@ -138,13 +141,16 @@ void
 local_file_write(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page, bool skip_fsync)
 {
 	LWLock	   *lock = local_file_lock(reln->smgr_rnode.node, fork);
+	instr_time	start;
 
+	INSTR_TIME_SET_CURRENT(start);
 	LWLockAcquire(lock, LW_SHARED);
 	if (block < local_file_blocks(reln, fork))
 	{
 		note_written(reln, fork, block);
 		md.write(reln, fork, block, page, skip_fsync);
 		LWLockRelease(lock);
+		perf_time(TIMER_LOCAL_WRITE, start);
 		return;
 	}
 	LWLockRelease(lock);
@@ -155,12 +161,15 @@ void
 local_file_extend(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page, bool skip_fsync)
 {
 	LWLock	   *lock = local_file_lock(reln->smgr_rnode.node, fork);
+	instr_time	start;
 
+	INSTR_TIME_SET_CURRENT(start);
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	ensure_file(reln, fork);
 	note_written(reln, fork, block);
 	md.extend(reln, fork, block, page, skip_fsync);
 	LWLockRelease(lock);
+	perf_time(TIMER_LOCAL_WRITE, start);
 }
 
 static bool

@@ -73,6 +73,26 @@ empty_ring(Ring *ring)
 	ring->unflushed = 0;
 }
 
+/* What others see of the rings, in the statistics. */
+static void
+show_rings(void)
+{
+	uint64		open = 0;
+	uint64		buffered = 0;
+
+	for (int shard = 0; shard < shard_count(); shard++)
+	{
+		Ring	   *ring = rings[shard];
+
+		if (ring == NULL)
+			continue;
+		open += ring->tail - ring->arrived;
+		buffered += ring->arrived - ring->head;
+	}
+	perf_gauge_set(GAUGE_OPEN_REQUESTS, open);
+	perf_gauge_set(GAUGE_BUFFERED_ANSWERS, buffered);
+}
+
 /* Connects if needed; requests that went out on an earlier connection are lost with it. NULL: the shards have changed. */
 static Ring *
 ensure_ring(int shard)
@@ -123,6 +143,7 @@ take_answer(Ring *ring, bool wait, uint32 wanted)
 	if (ring->arrived != wanted && slot->request.tag != REQUEST_PAGE)
 		finish_slot(slot);
 	ring->arrived++;
+	show_rings();
 	return 1;
 }
 
@@ -131,6 +152,7 @@ release_head(Ring *ring)
 {
 	while (ring->head != ring->arrived && slot_at(ring, ring->head)->done)
 		ring->head++;
+	show_rings();
 }
 
 /* Makes room for one more request. False: all slots are on their way, or the connection is lost. */
@@ -191,6 +213,8 @@ send_request(Ring *ring, PageRequest *request, uint32 *position)
 	slot->done = false;
 	*position = ring->tail++;
 	ring->unflushed++;
+	stat_count(STAT_REQUESTS_SENT);
+	show_rings();
 	return true;
 }
 
@@ -204,7 +228,10 @@ page_requests_flush(int threshold)
 
 		if (ring != NULL && ring->unflushed >= threshold && ring->unflushed > 0 && ring_is_live(ring) &&
 			connection_flush(shard))
+		{
 			ring->unflushed = 0;
+			stat_count(STAT_SEND_FLUSHES);
+		}
 	}
 }
 
@@ -434,5 +461,6 @@ page_fetch(RelFileNode node, ForkNumber fork, BlockNumber block, XLogRecPtr not_
 	INSTR_TIME_SET_CURRENT(end);
 	INSTR_TIME_SUBTRACT(end, start);
 	stat_add(STAT_WAIT_US, INSTR_TIME_GET_MICROSEC(end));
+	perf_time(TIMER_GET_PAGE, start);
 	return answer.kind;
 }

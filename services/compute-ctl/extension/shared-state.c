@@ -12,6 +12,7 @@
 #include "relation-state.h"
 #include "replica.h"
 #include "wal-position.h"
+#include "working-set.h"
 
 SharedState *neon_shared;
 
@@ -58,6 +59,8 @@ request_shared_memory(void)
 	local_file_request_memory();
 	cache_table_request_memory();
 	replica_request_memory();
+	perf_counters_request_memory();
+	working_set_request_memory();
 }
 
 static void
@@ -75,6 +78,8 @@ start_shared_memory(void)
 	local_file_attach();
 	cache_table_attach();
 	replica_attach();
+	perf_counters_attach();
+	working_set_attach();
 	LWLockRelease(AddinShmemInitLock);
 }
 

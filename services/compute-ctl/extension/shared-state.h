@@ -7,6 +7,7 @@
 #include "port/atomics.h"
 #include "storage/lwlock.h"
 
+#include "perf-counters.h"
 #include "settings.h"
 
 /* What neon.stats() shows; names are in stats.c, in this order. */
@@ -32,6 +33,8 @@ typedef enum StatCounter
 	STAT_SIZE_REQUESTS,			/* relation sizes asked of the page server */
 	STAT_CONNECTS,
 	STAT_DISCONNECTS,
+	STAT_REQUESTS_SENT,
+	STAT_SEND_FLUSHES,			/* times that requests were handed to the network */
 	STAT_COUNT
 } StatCounter;
 
@@ -64,6 +67,9 @@ typedef struct SharedState
 /* NULL until shared memory exists, and always in a plain server. */
 extern SharedState *neon_shared;
 
+/* An error in a plain server. */
+extern void require_active(void);
+
 /* Installs the hooks that reserve and initialise all shared memory of the extension. */
 extern void shared_state_install(void);
 
@@ -80,6 +86,7 @@ static inline void
 stat_add(StatCounter counter, uint64 amount)
 {
 	pg_atomic_fetch_add_u64(&neon_shared->stats[counter], amount);
+	perf_count(counter, amount);
 }
 
 static inline void

@@ -34,9 +34,11 @@ static const char *const names[STAT_COUNT] = {
 	[STAT_SIZE_REQUESTS] = "size_requests",
 	[STAT_CONNECTS] = "connects",
 	[STAT_DISCONNECTS] = "disconnects",
+	[STAT_REQUESTS_SENT] = "requests_sent",
+	[STAT_SEND_FLUSHES] = "send_flushes",
 };
 
-static void
+void
 require_active(void)
 {
 	if (neon_shared == NULL)

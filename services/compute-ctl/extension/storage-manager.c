@@ -25,6 +25,7 @@
 #include "relation-state.h"
 #include "shared-state.h"
 #include "wal-position.h"
+#include "working-set.h"
 
 static bool
 is_md_only(SMgrRelation reln, ForkNumber fork)
@@ -240,6 +241,7 @@ neon_read(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page)
 		return;
 	}
 	stat_count(STAT_READS);
+	working_set_note(reln->smgr_rnode.node, fork, block);
 	get_existing_fork_info(reln, fork, block, &info);
 	if (block >= info.blocks)
 	{

@@ -41,6 +41,11 @@ const getter = {
   keys: (carrier: grpc.Metadata) => Object.keys(carrier.getMap()),
 };
 
+/** What reading a stream of requests throws when the caller vanished in the middle of it: nothing is wrong on this side. */
+function isCutShort(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'ERR_STREAM_PREMATURE_CLOSE';
+}
+
 /** Runs `act` under a server span that continues the caller's trace. */
 async function traced<T>(call: AnyCall, act: () => Promise<T>): Promise<T> {
   const parent = propagation.extract(context.active(), call.metadata, getter);
@@ -48,7 +53,10 @@ async function traced<T>(call: AnyCall, act: () => Promise<T>): Promise<T> {
   return trace.getTracer('rpc').startActiveSpan(path, { kind: SpanKind.SERVER }, parent, async (span: Span) => {
     try {
       return await act();
-    } catch (error) {
+    } catch (thrown) {
+      const error = isCutShort(thrown)
+        ? new StorageError('cancelled', 'the caller went away', { cause: thrown })
+        : thrown;
       span.setStatus({ code: SpanStatusCode.ERROR, message: errorText(error) });
       if (errorKind(error) === 'internal') log.error({ err: error, path }, 'rpc failed');
       else log.debug({ kind: errorKind(error), reason: errorText(error), path }, 'rpc refused');

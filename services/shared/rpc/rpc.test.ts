@@ -1,5 +1,7 @@
 import { strict as assert } from 'node:assert';
 import { execFile } from 'node:child_process';
+import { connect, createServer } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import { promisify } from 'node:util';
 import { BrokerServiceClient, BrokerServiceService } from '#gen/neon/broker/v1/broker.js';
 import type {
@@ -7,11 +9,14 @@ import type {
   GetStatusResponse,
   PublishOneRequest,
   PublishOneResponse,
+  PublishSafekeeperInfoRequest,
+  PublishSafekeeperInfoResponse,
 } from '#gen/neon/broker/v1/broker.js';
 import { errorKind, StorageError } from '../core/errors.js';
 import { silentLogger } from '../runtime/log.js';
+import type { Logger } from '../runtime/log.js';
 import { callUnary, createClient } from './client.js';
-import { unary } from './handlers.js';
+import { clientStream, setRpcLogger, unary } from './handlers.js';
 import { startGrpcServer } from './server.js';
 import type { GrpcServer } from './server.js';
 
@@ -21,9 +26,12 @@ describe('rpc', () => {
   let server: GrpcServer;
   let client: BrokerServiceClient;
   let cancelled: Promise<void>;
+  let streaming: Promise<void>;
 
   before(async () => {
     let onCancelled: () => void;
+    let onStreaming: () => void;
+    streaming = new Promise((resolve) => (onStreaming = resolve));
     cancelled = new Promise((resolve) => (onCancelled = resolve));
     const implementation = {
       getStatus: unary<GetStatusRequest, GetStatusResponse>(() =>
@@ -34,7 +42,12 @@ describe('rpc', () => {
         await new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason as Error)));
         return { subscriberCount: 0 };
       }),
-      publishSafekeeperInfo: () => undefined,
+      publishSafekeeperInfo: clientStream<PublishSafekeeperInfoRequest, PublishSafekeeperInfoResponse>(
+        async (requests) => {
+          for await (const _ of requests) onStreaming();
+          return { acceptedCount: 0n };
+        },
+      ),
       subscribeSafekeeperInfo: () => undefined,
       subscribeByFilter: () => undefined,
     };
@@ -80,6 +93,37 @@ describe('rpc', () => {
       callUnary(client, client.publishOne, { message }, { deadlineMs: 50 }),
       (error) => errorKind(error) === 'unavailable',
     );
+  });
+
+  it('takes a caller that vanishes in the middle of its stream for gone, not for an error', async () => {
+    const logged: string[] = [];
+    const note = (fields: { reason?: unknown }, message: string): void =>
+      void logged.push(`${message} ${String(fields.reason)}`);
+    setRpcLogger({ ...silentLogger, error: note, debug: note } as unknown as Logger);
+    try {
+      // Between the two stands a proxy, so that the caller can be lost as if its machine had died.
+      const proxy = createServer((inner) => {
+        const outer = connect(Number(server.addr.split(':')[1]), '127.0.0.1');
+        for (const [from, to] of [
+          [inner, outer],
+          [outer, inner],
+        ] as const)
+          from.on('error', () => undefined).pipe(to);
+        void streaming.then(() => [inner, outer].forEach((socket) => socket.resetAndDestroy()));
+      });
+      await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve));
+      const caller = createClient(BrokerServiceClient, `127.0.0.1:${(proxy.address() as AddressInfo).port}`);
+      const call = caller.publishSafekeeperInfo(() => undefined);
+      call.on('error', () => undefined);
+      call.write({ info: undefined });
+      await streaming;
+      proxy.close();
+      caller.close();
+      while (logged.length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+      assert.deepEqual(logged, ['rpc refused the caller went away: Premature close']);
+    } finally {
+      setRpcLogger(silentLogger);
+    }
   });
 
   it('reports an unreachable server as unavailable', async () => {
