@@ -4,6 +4,7 @@ import { VERSION } from '#shared/runtime/version.js';
 import { addBranchCommands, addPitrCommands } from './branch-commands.js';
 import type { GlobalOptions } from './client.js';
 import { addPgCommands } from './pg-commands.js';
+import { addSafekeeperCommands } from './safekeeper-commands.js';
 import { addSnapshotCommands } from './snapshot-commands.js';
 import { addStackCommands } from './stack-commands.js';
 import { addStorageCommands, addTenantCommands } from './storage-commands.js';
@@ -26,5 +27,6 @@ export function buildProgram(): Command {
   addBranchCommands(program, options);
   addSnapshotCommands(program, options);
   addPitrCommands(program, options);
+  addSafekeeperCommands(program, options);
   return program;
 }
