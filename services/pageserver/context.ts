@@ -4,6 +4,7 @@
  */
 import { randomInt } from 'node:crypto';
 import type { ServiceDefinition, UntypedServiceImplementation } from '@grpc/grpc-js';
+import { HistoryServiceService } from '#gen/neon/pageserver/v1/history.js';
 import { ShardServiceService } from '#gen/neon/pageserver/v1/shard.js';
 import { ManagementServiceService } from '#gen/neon/pageserver/v1/management.js';
 import { PageServiceService } from '#gen/neon/pageserver/v1/page_service.js';
@@ -23,8 +24,9 @@ import { startListener } from './edge/listener.js';
 import { PagestreamStats } from './edge/pagestream-stats.js';
 import { addRoutes } from './http/routes.js';
 import type { StorageEnv } from './io/storage-env.js';
-import { createStorageEnv } from './io/storage-env.js';
+import { createStorageEnv, memoryLimits } from './io/storage-env.js';
 import { registerMetrics } from './metrics.js';
+import { historyService } from './rpc/history-service.js';
 import { shardService } from './rpc/shard-service.js';
 import { managementService } from './rpc/management-service.js';
 import { pageService } from './rpc/page-service.js';
@@ -62,6 +64,7 @@ export async function startPageServer(config: Config, log: Logger): Promise<Page
       checkpointDistanceBytes: config.checkpointDistance,
       checkpointTimeoutMs: config.checkpointTimeoutMs,
       localLayerBytesMax: config.localLayerBytesMax ?? Infinity,
+      ...(config.memoryMax === undefined ? {} : memoryLimits(config.memoryMax)),
     },
   });
   const feed = openBrokerFeed(config.brokerEndpoint, log);
@@ -130,6 +133,7 @@ async function openPorts({ config, log, tenants, pagestream, metrics }: PortPart
   const services: ReadonlyArray<readonly [ServiceDefinition, UntypedServiceImplementation]> = [
     [PageServiceService, pageService({ timelines: tenants, waitLsnTimeoutMs })],
     [ManagementServiceService, managementService({ tenants, nodeId: config.id })],
+    [HistoryServiceService, historyService({ tenants })],
     [ShardServiceService, shardService({ tenants })],
     [TransferServiceService, transferService({ tenants, waitLsnTimeoutMs })],
   ];

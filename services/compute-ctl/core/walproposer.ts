@@ -36,6 +36,8 @@ import { chooseDonor, newPeer } from './peer.js';
 import type { Peer, PeerIndex } from './peer.js';
 
 export const APPEND_BYTES_MAX = 128 * 1024;
+/** Times donorTimeoutMs that a donor has which is connected again, but has not joined yet. */
+const DONOR_PATIENCE = 4;
 const NO_BYTES = new Uint8Array(0);
 
 export interface ProposerConfig {
@@ -403,10 +405,15 @@ export class WalProposer {
       this.note('warn', `lost WAL: had ${formatLsn(peer.flushLsn)}, now has ${formatLsn(vote.flushLsn)}`, peer);
       peer.flushLsn = vote.flushLsn;
     }
-    if (peer.index === this.donor) this.donorLostMs = -1;
+    // One that left the membership and came back may have less than it was chosen for.
+    if (peer.index === this.donor) {
+      if (vote.flushLsn >= this.startLsn) this.donorLostMs = -1;
+      else if (this.donorLostMs < 0) this.donorLostMs = this.nowMs;
+    }
     peer.vote = vote;
     peer.phase = 'streaming';
     peer.nextLsn = startStreamingAt;
+    peer.toldCommitLsn = INVALID_LSN;
     peer.epoch += 1;
     peer.readPending = false;
     const { generation } = this.membership;
@@ -429,6 +436,7 @@ export class WalProposer {
   private append(peer: Peer, beginLsn: Lsn, walData: Uint8Array): void {
     const { term, commitLsn, truncateLsn } = this;
     const { generation } = this.membership;
+    peer.toldCommitLsn = commitLsn;
     this.send(peer, { kind: 'append', generation, term, beginLsn, commitLsn, truncateLsn, walData });
   }
 
@@ -484,14 +492,27 @@ export class WalProposer {
     if (reached <= this.commitLsn) return;
     this.commitLsn = reached;
     this.truncateLsn = lsnMax(this.truncateLsn, lsnMin(reached, this.lowestFlush()));
-    if (this.phase === 'recovering') {
+    const hadToRecover = this.phase === 'recovering';
+    if (hadToRecover) {
       this.phase = 'leading';
       this.effects.push({ kind: 'recovered', lsn: this.startLsn });
     }
     this.effects.push({ kind: 'committed', lsn: reached });
-    for (const peer of this.peers) {
-      if (peer.phase === 'streaming' && !peer.readPending) this.append(peer, peer.nextLsn, NO_BYTES);
-    }
+    // Under load the next WAL carries the news; a message of its own for each commit would double what all have to do.
+    if (hadToRecover) this.tellCommit();
+  }
+
+  /** Some safekeeper does not know how far WAL is committed: a tick soon, or the next WAL, will tell it. */
+  get owesCommit(): boolean {
+    return this.peers.some((peer) => this.isOwed(peer));
+  }
+
+  private isOwed(peer: Peer): boolean {
+    return peer.phase === 'streaming' && !peer.readPending && peer.toldCommitLsn < this.commitLsn;
+  }
+
+  private tellCommit(): void {
+    for (const peer of this.peers) if (this.isOwed(peer)) this.append(peer, peer.nextLsn, NO_BYTES);
   }
 
   private lowestFlush(): Lsn {
@@ -502,16 +523,19 @@ export class WalProposer {
   }
 
   private onTick(): void {
+    this.tellCommit();
     for (const peer of this.peers) {
       if (peer.phase !== 'offline' && peer.phase !== 'greeted' && peer.phase !== 'voted') this.checkSilence(peer);
     }
     if (this.phase === 'collecting') this.maybeCampaign();
-    const lost =
-      this.phase === 'recovering' &&
-      this.donorLostMs >= 0 &&
-      this.nowMs - this.donorLostMs >= this.config.donorTimeoutMs;
-    if (lost && this.peer(this.donor).phase === 'offline')
-      this.retryCampaign('the safekeeper with the newest WAL is gone');
+    if (this.phase === 'recovering' && this.donorLostMs >= 0) {
+      const { phase, vote } = this.peer(this.donor);
+      const hasLess = phase === 'streaming' && (vote?.flushLsn ?? INVALID_LSN) < this.startLsn;
+      // One that is about to come back gets more time, but not for ever: it may come back with less, again and again.
+      const patience = phase === 'offline' || hasLess ? 1 : DONOR_PATIENCE;
+      const isLost = this.nowMs - this.donorLostMs >= patience * this.config.donorTimeoutMs;
+      if (isLost) this.retryCampaign('the safekeeper with the newest WAL is gone');
+    }
   }
 
   private checkSilence(peer: Peer): void {

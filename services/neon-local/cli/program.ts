@@ -3,8 +3,11 @@ import { Command } from 'commander';
 import { VERSION } from '#shared/runtime/version.js';
 import { addBranchCommands, addPitrCommands } from './branch-commands.js';
 import type { GlobalOptions } from './client.js';
+import { addCompletionCommands } from './completion.js';
+import { addDoctorCommand } from './doctor-command.js';
 import { addPgCommands } from './pg-commands.js';
 import { addSafekeeperCommands } from './safekeeper-commands.js';
+import { addReferenceCommand } from './reference.js';
 import { addSnapshotCommands } from './snapshot-commands.js';
 import { addStackCommands } from './stack-commands.js';
 import { addStorageCommands, addTenantCommands } from './storage-commands.js';
@@ -28,5 +31,8 @@ export function buildProgram(): Command {
   addSnapshotCommands(program, options);
   addPitrCommands(program, options);
   addSafekeeperCommands(program, options);
+  addDoctorCommand(program, options);
+  addCompletionCommands(program, options);
+  addReferenceCommand(program);
   return program;
 }

@@ -26,7 +26,10 @@ export function addMaintenanceRoutes(server: FastifyInstance, tenants: TenantMan
     };
   });
   server.put<TimelineParams>(`${base}/compact`, async ({ params, query }) => {
-    await tenants.find(parseShardTtid(params)).compact(parseCompactQuery(query));
+    const { isBottom, ...options } = parseCompactQuery(query);
+    const timeline = tenants.find(parseShardTtid(params));
+    if (isBottom) await timeline.store.compactHistory({ force: true });
+    else await timeline.compact(options);
     return null;
   });
   server.get<TimelineParams>(`${base}/get_lsn_by_timestamp`, ({ params, query }) => {

@@ -6,6 +6,7 @@ import { idFromBytes } from '#shared/core/ids.js';
 import { parseShardId, parseShardTtid } from '#shared/core/shard.js';
 import { VERSION } from '#shared/runtime/version.js';
 import type { TenantManager } from '../tenant/tenant-manager.js';
+import { addHistoryRoutes } from './history-routes.js';
 import { addMaintenanceRoutes } from './maintenance-routes.js';
 import { createShards } from '../tenant/create-shards.js';
 import {
@@ -35,6 +36,7 @@ export function addRoutes(server: FastifyInstance, deps: HttpDeps): void {
   addTenantRoutes(server, deps.tenants);
   addTimelineRoutes(server, deps.tenants);
   addMaintenanceRoutes(server, deps.tenants);
+  addHistoryRoutes(server, deps.tenants);
 }
 
 /** `curl -d` sends JSON as a form, and some calls have an empty body. */

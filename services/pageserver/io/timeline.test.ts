@@ -2,7 +2,8 @@
 import { strict as assert } from 'node:assert';
 import { runWorld } from './testing/store-world.js';
 
-describe('timeline', () => {
+describe('timeline', function () {
+  this.timeout(300_000);
   it('equals its slow twin under random histories', async () => {
     const only = process.env['SEED'];
     const total: Record<string, number> = {};

@@ -503,6 +503,10 @@ export class Timeline implements TimelineStore {
     return this.flushQueue.failureCount + this.compactor.failureCount;
   }
 
+  get heldBackCount(): number {
+    return this.compactor.heldBackCount;
+  }
+
   get waitingReaders(): number {
     return this.waiters.count;
   }

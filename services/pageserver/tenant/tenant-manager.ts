@@ -3,6 +3,8 @@
  */
 import { errorKind, errorText, StorageError } from '#shared/core/errors.js';
 import type { TenantId, TenantTimelineId } from '#shared/core/ids.js';
+import { formatTtid } from '#shared/core/ids.js';
+import type { Lsn } from '#shared/core/lsn.js';
 import { bareTenantId, checkShards, DEFAULT_STRIPE_BLOCKS, shardId, shardOfId } from '#shared/core/shard.js';
 import { listTenantIds, listTimelineIds, removeTimeline } from '../io/tenant-storage.js';
 import type { TenantOverrides, TenantSettings } from '../core/storage/tenant-settings.js';
@@ -211,6 +213,17 @@ export class TenantManager {
     return this.#tenant(ttid.tenantId).deleteTimeline(ttid.timelineId);
   }
 
+  /** A new branch of what a branch has as ancestor. Throws StorageError `precondition` for a timeline without one. */
+  async resetBranch(
+    ttid: TenantTimelineId,
+    { successor, lsn, signal }: { successor: TenantTimelineId; lsn: Lsn; signal?: AbortSignal },
+  ): Promise<ActiveTimeline> {
+    const { ancestor } = this.find(ttid).store;
+    if (ancestor === null) throw new StorageError('precondition', `timeline ${formatTtid(ttid)} is no branch`);
+    const origin = { kind: 'branch', ancestorId: ancestor.timelineId, lsn } as const;
+    return (await this.createTimeline(successor, origin, signal)).timeline;
+  }
+
   async detachAncestor(ttid: TenantTimelineId, signal: AbortSignal): Promise<DetachResult> {
     return this.#tenant(ttid.tenantId).detachAncestor(ttid.timelineId, signal);
   }
@@ -223,15 +236,16 @@ export class TenantManager {
   }
 
   #tenant(tenantId: TenantId): Tenant {
-    const tenant = this.#tenants.get(tenantId) ?? this.#onlyShard(tenantId);
+    const tenant = this.#tenants.get(tenantId) ?? this.#shardOfBareId(tenantId);
     if (tenant !== undefined) return tenant;
     throw new StorageError('not-found', `tenant ${tenantId} does not exist here`);
   }
 
-  /** A bare tenant id means the shard that is here, if there is but one. */
-  #onlyShard(tenantId: TenantId): Tenant | undefined {
+  /** A bare tenant id means shard 0, which knows most, or the one shard that is here. */
+  #shardOfBareId(tenantId: TenantId): Tenant | undefined {
     const shards = [...this.#tenants.values()].filter(({ id }) => bareTenantId(id) === tenantId);
-    if (shards.length < 2) return shards[0];
+    const first = shards.find(({ id }) => shardOfId(id).number === 0);
+    if (first !== undefined || shards.length < 2) return first ?? shards[0];
     throw new StorageError('invalid', `tenant ${tenantId} has several shards here; name one, as in ${shards[0]?.id}`);
   }
 
