@@ -82,6 +82,7 @@ async function start({ config, overrides, dataDir, nodeId, unlock }: StartOption
   const objects = await openObjects(config);
   const timelines = await Timelines.load({ dataDir, disk, nodeId, counters, log, onChange, objects });
   const refill = new Refill({
+    nodeId,
     timelines,
     objects,
     log,
@@ -187,7 +188,7 @@ async function startServers(options: ServerOptions): Promise<{ grpc: GrpcServer;
       [FastConsensusService, consensusService({ timelines, refill, stopping: signal })],
       [FastWalService, walService({ timelines, stopping: signal, onSent })],
       [SafekeeperServiceService, safekeeperService({ nodeId, timelines })],
-      [TimelineAdminServiceService, timelineAdminService({ timelines, objects })],
+      [TimelineAdminServiceService, timelineAdminService({ nodeId, timelines, objects })],
     ],
   });
   const http = await startHttp({

@@ -41,9 +41,14 @@ export function registerMetrics(metrics: Metrics, sources: MetricSources): void 
   gauge('safekeeper_flush_lsn', 'Durable up to here', ({ view }) => view.flushLsn);
   gauge('safekeeper_commit_lsn', 'Committed up to here', ({ view }) => view.commitLsn);
   gauge('safekeeper_backup_lsn', 'Whole segments below are in the object store', ({ view }) => view.control.backupLsn);
+  metrics.counter(
+    'safekeeper_disk_failures',
+    'Writes, syncs or reads that the disk failed',
+    perTimeline((timeline) => timeline.failureCount),
+  );
   gauge('safekeeper_evicted', '1: WAL is in the object store alone', (timeline) => Number(timeline.isEvicted));
-  gauge('safekeeper_failed', '1: the disk refused, nothing is taken until it works again', (timeline) =>
-    timeline.problem === null ? 0 : 1,
+  gauge('safekeeper_failed', '1: the disk failed, and nothing was made durable since', (timeline) =>
+    timeline.diskTrouble === null ? 0 : 1,
   );
   gauge(
     'safekeeper_remote_consistent_lsn',

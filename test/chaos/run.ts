@@ -5,6 +5,7 @@ import { checkJournal, checkLives, type Attempt, type JournalRow } from './check
 import { compareCommittedWal } from './committed-wal.js';
 import { Random } from './random.js';
 import { describeFault, schedule } from './schedule.js';
+import type { Fault } from './schedule.js';
 import { ACCOUNTS, OPENING_BALANCE, SCHEMA, Session } from './session.js';
 import { Stage } from './stage.js';
 
@@ -14,6 +15,8 @@ const HEALED_COMMIT_MS_MAX = 30_000;
 export interface ChaosOptions {
   readonly seed: number;
   readonly seconds: number;
+  /** Instead of faults for a time: so often two computes are started on the timeline at once. */
+  readonly duels?: number;
   /** A line for whoever watches. */
   readonly say: (text: string) => void;
 }
@@ -88,6 +91,7 @@ function startSessions(stage: Stage, seed: number, attempts: Attempt[]): Session
 }
 
 async function doFaults(stage: Stage, options: ChaosOptions, history: string[]): Promise<void> {
+  if (options.duels !== undefined) return doDuels(stage, options, options.duels, history);
   const startMs = performance.now();
   const endMs = startMs + options.seconds * 1_000;
   for (const { afterMs, fault } of schedule(options.seed)) {
@@ -97,6 +101,17 @@ async function doFaults(stage: Stage, options: ChaosOptions, history: string[]):
     const line = `${((performance.now() - startMs) / 1_000).toFixed(1)} s  ${describeFault(fault)}`;
     history.push(line);
     options.say(line);
+    await stage.apply(fault);
+  }
+}
+
+/** With the gaps of the seed: none, or less than a start takes. */
+async function doDuels(stage: Stage, options: ChaosOptions, count: number, history: string[]): Promise<void> {
+  const random = new Random(options.seed);
+  for (let done = 1; done <= count; done++) {
+    const fault: Fault = { kind: 'duel', gapMs: random.pick([0, 0, 50, 200, 600]) };
+    history.push(`${done}/${count}  ${describeFault(fault)}`);
+    options.say(history.at(-1) ?? '');
     await stage.apply(fault);
   }
 }

@@ -37,6 +37,8 @@ import { chooseDonor, newPeer, oldestNeeded } from './peer.js';
 import type { Peer, PeerIndex } from './peer.js';
 
 export const APPEND_BYTES_MAX = 128 * 1024;
+/** Times donorTimeoutMs that a donor has which is connected again, but has not joined yet. */
+const DONOR_PATIENCE = 4;
 const NO_BYTES = new Uint8Array(0);
 
 export interface ProposerConfig {
@@ -408,7 +410,11 @@ export class WalProposer {
       this.note('warn', `lost WAL: had ${formatLsn(peer.flushLsn)}, now has ${formatLsn(vote.flushLsn)}`, peer);
       peer.flushLsn = vote.flushLsn;
     }
-    if (peer.index === this.donor) this.donorLostMs = -1;
+    // One that left the membership and came back may have less than it was chosen for.
+    if (peer.index === this.donor) {
+      if (vote.flushLsn >= this.startLsn) this.donorLostMs = -1;
+      else if (this.donorLostMs < 0) this.donorLostMs = this.nowMs;
+    }
     peer.vote = vote;
     peer.phase = 'streaming';
     peer.nextLsn = startStreamingAt;
@@ -538,12 +544,14 @@ export class WalProposer {
       if (peer.phase !== 'offline' && peer.phase !== 'greeted' && peer.phase !== 'voted') this.checkSilence(peer);
     }
     if (this.phase === 'collecting') this.maybeCampaign();
-    const lost =
-      this.phase === 'recovering' &&
-      this.donorLostMs >= 0 &&
-      this.nowMs - this.donorLostMs >= this.config.donorTimeoutMs;
-    if (lost && this.peer(this.donor).phase === 'offline')
-      this.retryCampaign('the safekeeper with the newest WAL is gone');
+    if (this.phase === 'recovering' && this.donorLostMs >= 0) {
+      const { phase, vote } = this.peer(this.donor);
+      const hasLess = phase === 'streaming' && (vote?.flushLsn ?? INVALID_LSN) < this.startLsn;
+      // One that is about to come back gets more time, but not for ever: it may come back with less, again and again.
+      const patience = phase === 'offline' || hasLess ? 1 : DONOR_PATIENCE;
+      const isLost = this.nowMs - this.donorLostMs >= patience * this.config.donorTimeoutMs;
+      if (isLost) this.retryCampaign('the safekeeper with the newest WAL is gone');
+    }
   }
 
   private checkSilence(peer: Peer): void {

@@ -6,6 +6,7 @@ import type { GlobalOptions } from './client.js';
 import { addCompletionCommands } from './completion.js';
 import { addDoctorCommand } from './doctor-command.js';
 import { addPgCommands } from './pg-commands.js';
+import { addSafekeeperCommands } from './safekeeper-commands.js';
 import { addReferenceCommand } from './reference.js';
 import { addSnapshotCommands } from './snapshot-commands.js';
 import { addStackCommands } from './stack-commands.js';
@@ -29,6 +30,7 @@ export function buildProgram(): Command {
   addBranchCommands(program, options);
   addSnapshotCommands(program, options);
   addPitrCommands(program, options);
+  addSafekeeperCommands(program, options);
   addDoctorCommand(program, options);
   addCompletionCommands(program, options);
   addReferenceCommand(program);

@@ -18,6 +18,7 @@ import {
   type TimelineStatus,
 } from '#gen/neon/safekeeper/v1/safekeeper.js';
 import type { ControlState, Membership, PartialObject } from '../core/acceptor-types.js';
+import { isMember } from '../core/membership.js';
 import { controlFromStatus } from '../rpc/conversion.js';
 import type { Timeline } from './timeline.js';
 import type { Timelines } from './timelines.js';
@@ -29,6 +30,7 @@ const STATUS_DEADLINE_MS = 5_000;
 const ATTEMPTS_MAX = 5;
 
 export interface PullDeps {
+  readonly nodeId: number;
   readonly timelines: Timelines;
   readonly objects: WalObjects | null;
 }
@@ -120,10 +122,20 @@ async function pullFromPeer(
     }
     const term = Math.max(...all.map((one) => one.control.term));
     const membership = request.membership ?? control.membership;
+    checkMember(deps.nodeId, membership);
     return { ...control, membership, term, localStartLsn: from };
   });
   timeline.log.info({ source: addr, flushLsn: formatLsn(flushLsn) }, 'pulled timeline from another safekeeper');
   return { timeline, source: addr };
+}
+
+/** One that was excluded must not come back by itself. */
+function checkMember(nodeId: number, membership: Membership): void {
+  if (membership.generation === 0 || isMember(membership, nodeId)) return;
+  throw new StorageError(
+    'precondition',
+    `safekeeper ${nodeId} is no member of configuration ${membership.generation} of this timeline`,
+  );
 }
 
 async function copyWal(
@@ -192,6 +204,7 @@ async function pullFromStore(deps: PullDeps, request: PullRequest, problems: rea
       await objects.getPartial(control, nodeId, partial),
     );
     const membership = request.membership ?? control.membership;
+    checkMember(deps.nodeId, membership);
     const positions = { localStartLsn: lsnMax(begin, control.timelineStartLsn), commitLsn: partial.commitLsn };
     return { ...control, membership, ...positions, partials: [] };
   });

@@ -77,6 +77,9 @@ export class Timeline {
   private disk: TimelineDisk;
   private acceptor: AcceptorState;
   private phase: Phase = 'active';
+  private trouble: StorageError | null = null;
+  /** Times that its disk failed. */
+  failureCount = 0;
   /** What ended the last active phase. */
   private failure = new StorageError('unavailable', 'the timeline is not open');
   private current: TimelineView;
@@ -132,6 +135,11 @@ export class Timeline {
   /** Why it does not work at present; null: it works. */
   get problem(): StorageError | null {
     return this.phase === 'active' ? null : this.failure;
+  }
+
+  /** The last failure of its disk, until something was made durable again: after a failure it works only until the next write. */
+  get diskTrouble(): StorageError | null {
+    return this.trouble;
   }
 
   get isEvicted(): boolean {
@@ -299,6 +307,7 @@ export class Timeline {
         continue;
       }
       await this.disk.perform(effect, this.acceptor.flushLsn);
+      if (effect.kind === 'persist' || effect.kind === 'flush-wal') this.trouble = null;
       if (effect.kind === 'write-wal' && this.readers.size > 0) this.tail.append(effect.at, effect.bytes);
       if (effect.kind === 'truncate-wal' || effect.kind === 'start-wal') this.tail.clear();
     }
@@ -318,7 +327,9 @@ export class Timeline {
 
   private fail(cause: unknown): void {
     this.log.error({ err: cause }, 'timeline failed, reading it back from disk');
-    this.stop('failed', wrapError(`timeline ${formatTtid(this.ttid)} failed on disk`, unavailable(cause)));
+    this.trouble = wrapError(`timeline ${formatTtid(this.ttid)} failed on disk`, unavailable(cause));
+    this.failureCount += 1;
+    this.stop('failed', this.trouble);
     this.scheduleReload(RELOAD_DELAY_MS);
   }
 

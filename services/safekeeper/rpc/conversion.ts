@@ -1,5 +1,5 @@
 /** Messages to domain types and back; everything from outside is checked here, once. */
-import { StorageError } from '#shared/core/errors.js';
+import { errorText, StorageError } from '#shared/core/errors.js';
 import { parseTtid } from '#shared/core/ids.js';
 import { INVALID_LSN, lsnFromWire, lsnToWire, type Lsn } from '#shared/core/lsn.js';
 import { termFromWire, termHistoryFromWire, termHistoryToWire } from '#shared/consensus/term-history.js';
@@ -244,5 +244,7 @@ export function statusToWire(timeline: Timeline): TimelineStatus {
     mconf: membershipToWire(control.membership),
     proposerCount: timeline.proposerCount,
     readerCount: timeline.readerCount,
+    evicted: timeline.isEvicted,
+    problem: timeline.diskTrouble === null ? '' : errorText(timeline.diskTrouble),
   };
 }

@@ -1,7 +1,7 @@
 /** The JSON management API, in the shapes that existing tools of Neon's safekeeper use, as far as they make sense here. */
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
-import { StorageError } from '#shared/core/errors.js';
+import { errorText, StorageError } from '#shared/core/errors.js';
 import { parseTenantId, parseTimelineId, parseTtid } from '#shared/core/ids.js';
 import { formatLsn, lsnToWire, parseLsn } from '#shared/core/lsn.js';
 import type { Membership } from '../core/acceptor-types.js';
@@ -147,7 +147,8 @@ function statusJson(timeline: Timeline): object {
     peer_horizon_lsn: formatLsn(control.peerHorizonLsn),
     remote_consistent_lsn: formatLsn(control.remoteConsistentLsn),
     evicted: timeline.isEvicted,
-    problem: timeline.problem?.message ?? null,
+    // Null while its disk works.
+    problem: timeline.diskTrouble === null ? null : errorText(timeline.diskTrouble),
     partial_backup: control.partials.map((one) => ({
       status: one.status,
       term: one.term,

@@ -46,6 +46,13 @@ export class TestCluster {
     return cluster;
   }
 
+  /** One node, on a file system of the test's. */
+  static async at(root: string, overrides: Overrides): Promise<TestCluster> {
+    const cluster = new TestCluster(await mkdtemp(path.join(root, 'safekeeper-test-')), '127.0.0.1:1');
+    await cluster.add(1, overrides);
+    return cluster;
+  }
+
   get storeDir(): string {
     return path.join(this.root, 'store');
   }

@@ -326,6 +326,10 @@ export interface TimelineStatus {
   proposerCount: number;
   /** WAL readers connected now. */
   readerCount: number;
+  /** Its WAL is in the object store alone, until somebody needs it. */
+  evicted: boolean;
+  /** How its disk failed last, until something was made durable again; empty = all is well. */
+  problem: string;
 }
 
 /** Asks for all timelines. */
@@ -2908,6 +2912,8 @@ function createBaseTimelineStatus(): TimelineStatus {
     mconf: undefined,
     proposerCount: 0,
     readerCount: 0,
+    evicted: false,
+    problem: "",
   };
 }
 
@@ -2999,6 +3005,12 @@ export const TimelineStatus: MessageFns<TimelineStatus> = {
     }
     if (message.readerCount !== 0) {
       writer.uint32(144).uint32(message.readerCount);
+    }
+    if (message.evicted !== false) {
+      writer.uint32(152).bool(message.evicted);
+    }
+    if (message.problem !== "") {
+      writer.uint32(162).string(message.problem);
     }
     return writer;
   },
@@ -3160,6 +3172,22 @@ export const TimelineStatus: MessageFns<TimelineStatus> = {
             message.readerCount = reader.uint32();
             continue;
           }
+          case 19: {
+            if (tag !== 152) {
+              break;
+            }
+
+            message.evicted = reader.bool();
+            continue;
+          }
+          case 20: {
+            if (tag !== 162) {
+              break;
+            }
+
+            message.problem = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3252,6 +3280,8 @@ export const TimelineStatus: MessageFns<TimelineStatus> = {
         : isSet(object.reader_count)
         ? globalThis.Number(object.reader_count)
         : 0,
+      evicted: isSet(object.evicted) ? globalThis.Boolean(object.evicted) : false,
+      problem: isSet(object.problem) ? globalThis.String(object.problem) : "",
     };
   },
 
@@ -3311,6 +3341,12 @@ export const TimelineStatus: MessageFns<TimelineStatus> = {
     if (message.readerCount !== 0) {
       obj.readerCount = Math.round(message.readerCount);
     }
+    if (message.evicted !== false) {
+      obj.evicted = message.evicted;
+    }
+    if (message.problem !== "") {
+      obj.problem = message.problem;
+    }
     return obj;
   },
 
@@ -3351,6 +3387,8 @@ export const TimelineStatus: MessageFns<TimelineStatus> = {
       : undefined;
     message.proposerCount = object.proposerCount ?? 0;
     message.readerCount = object.readerCount ?? 0;
+    message.evicted = object.evicted ?? false;
+    message.problem = object.problem ?? "";
     return message;
   },
 };
