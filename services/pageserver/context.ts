@@ -24,7 +24,7 @@ import { startListener } from './edge/listener.js';
 import { PagestreamStats } from './edge/pagestream-stats.js';
 import { addRoutes } from './http/routes.js';
 import type { StorageEnv } from './io/storage-env.js';
-import { createStorageEnv } from './io/storage-env.js';
+import { createStorageEnv, memoryLimits } from './io/storage-env.js';
 import { registerMetrics } from './metrics.js';
 import { historyService } from './rpc/history-service.js';
 import { shardService } from './rpc/shard-service.js';
@@ -64,6 +64,7 @@ export async function startPageServer(config: Config, log: Logger): Promise<Page
       checkpointDistanceBytes: config.checkpointDistance,
       checkpointTimeoutMs: config.checkpointTimeoutMs,
       localLayerBytesMax: config.localLayerBytesMax ?? Infinity,
+      ...(config.memoryMax === undefined ? {} : memoryLimits(config.memoryMax)),
     },
   });
   const feed = openBrokerFeed(config.brokerEndpoint, log);

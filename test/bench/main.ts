@@ -6,6 +6,7 @@
  *   ingest      WAL that piled up while the page server was stopped, against that standby's replay of the same amount
  *   cold-start  from spec to first query, split into steps, against an ordinary start of a plain server
  *   getpage     page reads of each kind from the page server, against a server that sends as many bytes
+ *   scale-out   page reads of a tenant with two shards, from two page servers against one
  */
 import { parseArgs } from 'node:util';
 import { startPlain } from '../harness/plain.js';
@@ -13,12 +14,13 @@ import { TestStack } from '../harness/stack.js';
 import { benchColdStart } from './cold-start.js';
 import { benchGetPage } from './getpage.js';
 import { benchIngest } from './ingest.js';
+import { benchScaleOut } from './scale-out.js';
 import { startSyncPair } from './sync-pair.js';
 import { benchTps } from './tps.js';
 
 const { values } = parseArgs({
   options: {
-    only: { type: 'string', default: 'tps,ingest,cold-start,getpage' },
+    only: { type: 'string', default: 'tps,ingest,cold-start,getpage,scale-out' },
     seconds: { type: 'string', default: '8' },
     clients: { type: 'string', default: '1,8,16' },
     scale: { type: 'string', default: '10' },
@@ -63,3 +65,4 @@ async function pageReads(): Promise<void> {
 
 if (['tps', 'ingest', 'cold-start'].some((name) => wanted.has(name))) await againstPlain();
 if (wanted.has('getpage')) await pageReads();
+if (wanted.has('scale-out')) say(await benchScaleOut(numbers.scale, numbers.rounds));

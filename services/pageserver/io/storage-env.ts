@@ -79,6 +79,17 @@ export const DEFAULT_LIMITS: StorageLimits = {
   openFilesMax: 256,
 };
 
+/** Shares of a bound on memory. Of layers there are the open one and as many frozen ones as may wait. */
+export function memoryLimits(memoryMax: number): Partial<StorageLimits> {
+  const layerBytes = Math.min(DEFAULT_LIMITS.memoryLayerBytesMax, Math.floor(memoryMax / 6));
+  return {
+    memoryLayerBytesMax: layerBytes,
+    memoryBytesMax: layerBytes,
+    pageCacheBytes: Math.floor(memoryMax / 4),
+    blockCacheBytes: Math.floor(memoryMax / 8),
+  };
+}
+
 export interface StorageEnv {
   readonly objectStore: ObjectStore;
   /** Local cache: `<workDir>/tenants/<tenant>/timelines/<timeline>/`. */
