@@ -56,7 +56,8 @@ async function bundle(entry: string): Promise<void> {
     entryPoints: { [file]: `services/${entry}.ts` },
     outdir,
     bundle: true,
-    splitting: true,
+    // One file: a package in CommonJS that is imported later would lose its named exports in a file of its own.
+    splitting: false,
     format: 'esm',
     platform: 'node',
     target: 'node24',
@@ -68,7 +69,6 @@ async function bundle(entry: string): Promise<void> {
     minifyWhitespace: true,
     minifySyntax: true,
     legalComments: 'none',
-    chunkNames: `${file}-[name]-[hash]`,
     banner: { js: BANNER },
     plugins: [keepPlaces(outdir), WITHOUT_PROTO_LOADER],
     logLevel: 'warning',

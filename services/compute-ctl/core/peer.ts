@@ -37,8 +37,6 @@ export interface Peer {
   flushLsn: Lsn;
   /** Its own commit position, as it last said. */
   commitLsn: Lsn;
-  /** Commit position in the last append to it. */
-  toldCommitLsn: Lsn;
   /** First byte not handed to the connection yet. */
   nextLsn: Lsn;
   readPending: boolean;
@@ -61,7 +59,6 @@ export function newPeer(index: PeerIndex, addr: string): Peer {
     vote: null,
     flushLsn: INVALID_LSN,
     commitLsn: INVALID_LSN,
-    toldCommitLsn: INVALID_LSN,
     nextLsn: INVALID_LSN,
     readPending: false,
     standbyFeedback: null,

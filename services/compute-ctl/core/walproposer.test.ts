@@ -193,30 +193,15 @@ describe('walproposer', () => {
     assert.deepEqual(script.ack(1, 2, 132_000), ['committed 131000']);
   });
 
-  it('tells a new commit position with the next WAL', () => {
+  it('tells an idle safekeeper a new commit position at once', () => {
     const script = Script.leading();
     script.take({ kind: 'wal-available', endLsn: lsn(1080) });
     for (const peer of [0, 1, 2]) script.give(peer, 1000, 80);
     script.ack(0, 2, 1080);
-    assert.deepEqual(script.ack(1, 2, 1080), ['committed 1080']);
-    assert.equal(script.proposer.owesCommit, true);
-    script.take({ kind: 'wal-available', endLsn: lsn(1090) });
-    for (const peer of [0, 1, 2]) {
-      assert.deepEqual(script.give(peer, 1080, 10), [`${peer} append 1080+10 commit 1080 truncate 1000`]);
-    }
-    assert.equal(script.proposer.owesCommit, false);
-    assert.deepEqual(script.take({ kind: 'tick' }), []);
-  });
-
-  it('tells an idle safekeeper a new commit position with the next tick, once', () => {
-    const script = Script.leading();
-    script.take({ kind: 'wal-available', endLsn: lsn(1080) });
-    for (const peer of [0, 1, 2]) script.give(peer, 1000, 80);
-    script.ack(0, 2, 1080);
-    assert.deepEqual(script.ack(1, 2, 1080), ['committed 1080']);
-    const told = [0, 1, 2].map((peer) => `${peer} append 1080+0 commit 1080 truncate 1000`);
-    assert.deepEqual(script.take({ kind: 'tick' }), told);
-    assert.deepEqual([script.take({ kind: 'tick' }), script.proposer.owesCommit], [[], false]);
+    assert.deepEqual(script.ack(1, 2, 1080), [
+      'committed 1080',
+      ...[0, 1, 2].map((peer) => `${peer} append 1080+0 commit 1080 truncate 1000`),
+    ]);
     script.ack(2, 2, 1080, 1080);
     assert.equal(script.proposer.truncateLsn, 1080);
     assert.equal(script.proposer.isSettled(lsn(1080)), false);

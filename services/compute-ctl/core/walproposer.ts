@@ -418,7 +418,6 @@ export class WalProposer {
     peer.vote = vote;
     peer.phase = 'streaming';
     peer.nextLsn = startStreamingAt;
-    peer.toldCommitLsn = INVALID_LSN;
     peer.epoch += 1;
     peer.readPending = false;
     const { generation } = this.membership;
@@ -441,7 +440,6 @@ export class WalProposer {
   private append(peer: Peer, beginLsn: Lsn, walData: Uint8Array): void {
     const { term, commitLsn, truncateLsn } = this;
     const { generation } = this.membership;
-    peer.toldCommitLsn = commitLsn;
     this.send(peer, { kind: 'append', generation, term, beginLsn, commitLsn, truncateLsn, walData });
   }
 
@@ -508,27 +506,14 @@ export class WalProposer {
     if (reached <= this.commitLsn) return;
     this.commitLsn = reached;
     this.truncateLsn = lsnMax(this.truncateLsn, lsnMin(reached, this.lowestFlush()));
-    const hadToRecover = this.phase === 'recovering';
-    if (hadToRecover) {
+    if (this.phase === 'recovering') {
       this.phase = 'leading';
       this.effects.push({ kind: 'recovered', lsn: this.startLsn });
     }
     this.effects.push({ kind: 'committed', lsn: reached });
-    // Under load the next WAL carries the news; a message of its own for each commit would double what all have to do.
-    if (hadToRecover) this.tellCommit();
-  }
-
-  /** Some safekeeper does not know how far WAL is committed: a tick soon, or the next WAL, will tell it. */
-  get owesCommit(): boolean {
-    return this.peers.some((peer) => this.isOwed(peer));
-  }
-
-  private isOwed(peer: Peer): boolean {
-    return peer.phase === 'streaming' && !peer.readPending && peer.toldCommitLsn < this.commitLsn;
-  }
-
-  private tellCommit(): void {
-    for (const peer of this.peers) if (this.isOwed(peer)) this.append(peer, peer.nextLsn, NO_BYTES);
+    for (const peer of this.peers) {
+      if (peer.phase === 'streaming' && !peer.readPending) this.append(peer, peer.nextLsn, NO_BYTES);
+    }
   }
 
   private lowestFlush(): Lsn {
@@ -539,7 +524,6 @@ export class WalProposer {
   }
 
   private onTick(): void {
-    this.tellCommit();
     for (const peer of this.peers) {
       if (peer.phase !== 'offline' && peer.phase !== 'greeted' && peer.phase !== 'voted') this.checkSilence(peer);
     }

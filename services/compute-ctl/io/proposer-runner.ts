@@ -19,8 +19,6 @@ const RECONNECT_MAX_MS = 1_000;
 /** An election counts in milliseconds; a leader only looks for silence. */
 const ELECTION_TICK_MS = 20;
 const LEADER_TICK_MS = 200;
-/** For the news of a commit to go with the next WAL; the page server gets the WAL of a lone commit that much later. */
-const COMMIT_NEWS_MS = 2;
 
 export interface ProposerEvents {
   /** A new timeline: answer by `setStartLsn`. */
@@ -63,7 +61,6 @@ export class ProposerRunner {
   private stepping = false;
   private closed = false;
   private ticker: NodeJS.Timeout | null = null;
-  private newsTimer: NodeJS.Timeout | null = null;
 
   constructor(options: RunnerOptions) {
     this.options = options;
@@ -114,7 +111,6 @@ export class ProposerRunner {
     if (this.closed) return;
     this.closed = true;
     if (this.ticker !== null) clearTimeout(this.ticker);
-    if (this.newsTimer !== null) clearTimeout(this.newsTimer);
     for (const link of this.links) {
       if (link.reconnectTimer !== null) clearTimeout(link.reconnectTimer);
       link.connection?.close('the walproposer ends');
@@ -175,12 +171,6 @@ export class ProposerRunner {
       }
     } finally {
       this.stepping = false;
-    }
-    if (this.newsTimer === null && !this.closed && this.proposer.owesCommit) {
-      this.newsTimer = setTimeout(() => {
-        this.newsTimer = null;
-        this.take({ kind: 'tick' });
-      }, COMMIT_NEWS_MS);
     }
   }
 
