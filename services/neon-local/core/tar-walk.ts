@@ -1,7 +1,8 @@
 /**
- * Walks along a ustar archive and keeps one entry of it. Pure.
+ * Walks along a ustar archive, keeps one entry of it, and takes the times out of all headers: two archives of the same files are then the
+ * same bytes, whenever they were made. Pure.
  *
- *   header 512: name 0..100, size (octal) 124..136, prefix 345..500   content, padded to 512
+ *   header 512: name 0..100, size (octal) 124..136, mtime 136..148, checksum 148..156, prefix 345..500   content, padded to 512
  */
 const BLOCK = 512;
 
@@ -9,6 +10,16 @@ function text(header: Buffer, from: number, to: number): string {
   const field = header.subarray(from, to);
   const end = field.indexOf(0);
   return field.toString('utf8', 0, end < 0 ? field.length : end);
+}
+
+/** A header without its time; the blocks of zeros at the end stay what they are. */
+function timeless(header: Buffer): Buffer {
+  if (header[0] === 0) return header;
+  header.write('00000000000\0', 136, 'latin1');
+  header.fill(' ', 148, 156);
+  const sum = header.reduce((total, byte) => total + byte, 0);
+  header.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
+  return header;
 }
 
 export class TarWalk {
@@ -30,7 +41,9 @@ export class TarWalk {
     return Buffer.concat(this.found);
   }
 
-  feed(bytes: Buffer): void {
+  /** The same bytes without times; the end of a header that is not complete comes with the next ones. */
+  feed(bytes: Buffer): Buffer[] {
+    const out: Buffer[] = [];
     for (let at = 0; at < bytes.length;) {
       const want = this.left > 0 ? this.left : BLOCK - this.header.length;
       const part = bytes.subarray(at, at + want);
@@ -38,13 +51,19 @@ export class TarWalk {
       this.offset += part.length;
       if (this.left > 0) {
         this.left -= part.length;
+        out.push(part);
         if (this.isWanted) this.found.push(Buffer.from(part));
         if (this.left === 0) this.isWanted = false;
       } else {
         this.header = Buffer.concat([this.header, part]);
-        if (this.header.length === BLOCK) this.startEntry();
+        if (this.header.length === BLOCK) {
+          this.header = timeless(this.header);
+          out.push(this.header);
+          this.startEntry();
+        }
       }
     }
+    return out;
   }
 
   private startEntry(): void {

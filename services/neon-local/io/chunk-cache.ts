@@ -1,5 +1,5 @@
 /** Chunks of pulls that were interrupted: `.neon/pull/<sha256>`. They are checked when they are used, and go with the pull's success. */
-import { createHash } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ensureDir, removeDurable } from '#shared/io/files.js';
@@ -15,9 +15,10 @@ export async function openChunkCache(repoPath: string): Promise<ChunkCache & { r
     },
     async put(hash, chunk) {
       const path = join(dir, hash);
-      // Not durable: one that is lost is read again.
-      await writeFile(`${path}.tmp`, chunk, { mode: 0o600 });
-      await rename(`${path}.tmp`, path);
+      // Not durable: one that is lost is read again. The same chunk may be read twice at once.
+      const temporary = `${path}.${randomUUID()}`;
+      await writeFile(temporary, chunk, { mode: 0o600 });
+      await rename(temporary, path);
     },
     remove: () => removeDurable(dir),
   };

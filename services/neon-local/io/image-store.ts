@@ -115,8 +115,7 @@ export async function pushImage(input: PushInput): Promise<{ manifest: ImageMani
     });
   };
   for await (const piece of input.archive) {
-    walk.feed(piece);
-    for (const chunk of chunker.feed(piece)) await take(chunk);
+    for (const part of walk.feed(piece)) for (const chunk of chunker.feed(part)) await take(chunk);
   }
   const rest = chunker.finish();
   if (rest !== null) await take(rest);

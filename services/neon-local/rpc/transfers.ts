@@ -59,7 +59,8 @@ function archiveOf(
     ttid: { tenantId, timelineId },
     lsn: point.lsn,
     signal: progress.signal,
-    onHeader: (header) => onBytes(Number(header.relationBytes), header.pgMajorVersion),
+    // The archive ends with one segment of WAL.
+    onHeader: (header) => onBytes(Number(header.relationBytes) + header.walSegSize, header.pgMajorVersion),
   });
 }
 
