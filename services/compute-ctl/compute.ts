@@ -54,6 +54,7 @@ export class Compute {
   /** Where all WAL ends that an earlier instance of this process committed. */
   private leastLsn: Lsn = INVALID_LSN;
   private termination: Promise<Lsn> | null = null;
+  private promotion: Promise<Lsn> | null = null;
   private exitCode = 0;
   /** Wakes the pause before a refresh is tried again. */
   private wake: () => void = () => undefined;
@@ -169,7 +170,7 @@ export class Compute {
     if (instance?.alive === true) checkSameCompute(this.spec, spec);
     else if (this.spec !== null && formatTtid(this.spec.ttid) !== formatTtid(spec.ttid)) this.leastLsn = INVALID_LSN;
     if (instance?.alive === true && this.spec !== null && needsNewStart(this.spec, spec)) {
-      this.log.info('other safekeepers: Postgres is started anew');
+      this.log.info('Postgres is started anew');
       const { flushLsn, settled } = await instance.stop();
       if (!settled) throw new StorageError('unavailable', 'Postgres could not be stopped with all its WAL committed');
       this.leastLsn = flushLsn;
@@ -222,6 +223,31 @@ export class Compute {
     }
     this.step('ready');
     this.announceRunning(sinceMs);
+  }
+
+  /**
+   * Makes a running replica the primary, at the same address: its server is stopped, and a primary started as any other is. The election
+   * ends the old primary, if there still is one, and finds all that it has committed. Resolves with where the new one begins. Of a
+   * primary: with where that began. Throws StorageError `precondition` for anything else.
+   */
+  promote(): Promise<Lsn> {
+    this.promotion ??= this.runPromotion().finally(() => {
+      this.promotion = null;
+    });
+    return this.promotion;
+  }
+
+  private async runPromotion(): Promise<Lsn> {
+    const { spec } = this;
+    if (this.phase !== 'running' || spec === null || spec.mode.kind === 'static') {
+      throw new StorageError('precondition', 'only a running replica can be promoted');
+    }
+    if (spec.mode.kind === 'replica') {
+      this.log.info('promoting this replica');
+      this.step('configure');
+      await this.runConfiguration({ ...spec, mode: { kind: 'primary' } });
+    }
+    return this.instance?.startLsn ?? INVALID_LSN;
   }
 
   /** Has a new spec pulled and applied; goes on in the background. Throws StorageError `precondition` where that is not possible. */

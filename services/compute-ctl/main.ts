@@ -5,6 +5,7 @@ import { exitWithParent } from '#shared/runtime/parent.js';
 import { announceReady } from '#shared/runtime/ready.js';
 import { onShutdown } from '#shared/runtime/shutdown.js';
 import { initTracing } from '#shared/runtime/tracing.js';
+import { startAutoscaling } from './autoscaling.js';
 import { Compute } from './compute.js';
 import { makeLogger, readConfig, specSource } from './config.js';
 
@@ -23,10 +24,12 @@ await runMain(async (argv) => {
   await Promise.race([compute.idles, starting, sleep(SERVERS_AFTER_MS, undefined, { ref: false })]);
   const { startServers } = await import('./context.js');
   const servers = await startServers(config, compute, log);
+  const monitor = starting.then((state) => (state === 'ended' ? null : startAutoscaling(config, compute, log)));
   let stopping = false;
   const stop = async (): Promise<void> => {
     stopping = true;
     const exitCode = await compute.shutDown();
+    await (await monitor)?.close();
     await servers.stop();
     await tracing.close();
     if (exitCode !== 0) process.exit(exitCode);
@@ -38,6 +41,7 @@ await runMain(async (argv) => {
   });
   const started = await starting;
   if (started === 'ended') return;
+  await monitor;
   const { grpcAddr: grpc, httpAddr: http } = servers;
   const pg = compute.instance?.pgAddr ?? '';
   announceReady({ service: 'compute_ctl', grpc, http, ...(pg === '' ? {} : { pg }) });

@@ -115,8 +115,6 @@ describe('spec', () => {
     fails({ ...plain, safekeeper_connstrings: ['a:1', 'a:1'] }, /named twice/);
     fails({ ...plain, safekeeper_connstrings: ['a', 'a:5454'] }, /named twice/);
     fails({ ...plain, safekeeper_connstrings: ['a:b'] }, /safekeeper_connstrings\.0: .*not host:port/);
-    fails({ ...plain, mode: 'Replica' }, /not supported yet/);
-    fails({ ...plain, mode: { Static: '0/1' } }, /not supported yet/);
     fails({ ...plain, mode: 'Other' }, /mode/);
     fails({ ...plain, format_version: 2 }, /format_version/);
     fails({ ...plain, cluster: { settings: [{ name: "x' = y", value: '' }] } }, /settings\.0\.name/);

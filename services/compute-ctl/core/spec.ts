@@ -10,6 +10,7 @@ import { parseTtid } from '#shared/core/ids.js';
 import type { TenantTimelineId } from '#shared/core/ids.js';
 import { formatAddr } from '#shared/core/addr.js';
 import { shardId } from '#shared/core/shard.js';
+import { parseComputeMode, type ComputeMode } from './compute-mode.js';
 import { parseConnstr, splitConnstrings } from './connstr.js';
 import { readSafekeepers, safekeeperAddr, specSchema } from './spec-schema.js';
 import type { extensionSchema, RawSpec } from './spec-schema.js';
@@ -46,6 +47,7 @@ export type DeltaOperation =
   | { readonly action: 'rename_db' | 'rename_role'; readonly name: string; readonly newName: string };
 
 export interface ComputeSpec {
+  readonly mode: ComputeMode;
   readonly ttid: TenantTimelineId;
   /** The timeline as its page server knows it: of shard 0, when the tenant has shards. */
   readonly pageserverTtid: TenantTimelineId;
@@ -76,14 +78,11 @@ const OWN_SETTINGS = ['neon.tenant_id', 'neon.timeline_id', 'neon.pageserver_con
 
 /**
  * `text`: JSON. `pageserverGrpc`: address that wins over what can be derived from the connection string. Throws StorageError `invalid`
- * naming everything that is wrong, `unimplemented` for the modes Static and Replica.
+ * naming everything that is wrong.
  */
 export function parseSpec(text: string, pageserverGrpc: string | null): ComputeSpec {
   const raw = readSpec(text);
-  const mode = raw.mode ?? 'Primary';
-  if (mode !== 'Primary') {
-    throw new StorageError('unimplemented', `compute mode ${JSON.stringify(mode)} is not supported yet; use "Primary"`);
-  }
+  const mode = parseComputeMode(raw.mode ?? 'Primary');
   const settings = readSettings(raw);
   const own = (name: (typeof OWN_SETTINGS)[number]): string => settings.get(name) ?? '';
   const [pageserver] = pageserversByShard(raw);
@@ -97,6 +96,7 @@ export function parseSpec(text: string, pageserverGrpc: string | null): ComputeS
   const roles = raw.cluster?.roles ?? [];
   const databases = raw.cluster?.databases ?? [];
   return Object.freeze({
+    mode,
     ttid,
     pageserverTtid: shardCount < 2 ? ttid : { ...ttid, tenantId: shardId(ttid.tenantId, 0, shardCount) },
     stripeBlocks: raw.pageserver_connection_info?.stripe_size ?? raw.shard_stripe_size ?? null,

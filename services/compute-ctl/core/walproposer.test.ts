@@ -86,7 +86,7 @@ class Script {
   }
 
   ack(peer: number, term: number, flush: number, commit = 0): string[] {
-    const fixed = { kind: 'append', generation: 0, pageserverFeedback: null } as const;
+    const fixed = { kind: 'append', generation: 0, pageserverFeedback: null, standbyFeedback: null } as const;
     return this.hear(peer, { ...fixed, term, flushLsn: lsn(flush), commitLsn: lsn(commit) });
   }
 
@@ -379,6 +379,7 @@ describe('walproposer', () => {
           kind: 'append',
           generation,
           pageserverFeedback: null,
+          standbyFeedback: null,
           term: 2,
           flushLsn: lsn(flush),
           commitLsn: lsn(0),

@@ -30,9 +30,10 @@ import type {
   Membership,
   PageserverFeedback,
   ProposerMessage,
+  StandbyFeedback,
   VoteResponse,
 } from './messages.js';
-import { chooseDonor, newPeer } from './peer.js';
+import { chooseDonor, newPeer, oldestNeeded } from './peer.js';
 import type { Peer, PeerIndex } from './peer.js';
 
 export const APPEND_BYTES_MAX = 128 * 1024;
@@ -106,6 +107,8 @@ export type Effect =
   | { readonly kind: 'recovered'; readonly lsn: Lsn }
   | { readonly kind: 'committed'; readonly lsn: Lsn }
   | { readonly kind: 'feedback'; readonly feedback: PageserverFeedback }
+  /** What the replicas of all safekeepers need; comes when it changes. */
+  | { readonly kind: 'standby-feedback'; readonly feedback: StandbyFeedback }
   | { readonly kind: 'fenced'; readonly term: number; readonly message: string }
   | { readonly kind: 'note'; readonly level: 'info' | 'warn'; readonly text: string; readonly peer?: PeerIndex };
 
@@ -131,6 +134,7 @@ export class WalProposer {
   private donorLostMs = -1;
   private highestTermSeen = 0;
   private feedbackTimeUs = -1n;
+  private standbyFeedback: StandbyFeedback | null = null;
 
   constructor(config: ProposerConfig) {
     assert(config.peerCount > 0, () => 'a walproposer needs at least one safekeeper');
@@ -228,6 +232,7 @@ export class WalProposer {
     peer.phase = 'offline';
     peer.tried = true;
     peer.readPending = false;
+    peer.standbyFeedback = null;
     if (peer.index === this.donor && this.donorLostMs < 0) this.donorLostMs = this.nowMs;
     this.maybeCampaign();
   }
@@ -473,7 +478,18 @@ export class WalProposer {
       this.feedbackTimeUs = feedback.replyTimeUs;
       this.effects.push({ kind: 'feedback', feedback });
     }
+    peer.standbyFeedback = response.standbyFeedback;
+    this.mergeStandbys();
     this.advanceCommit();
+  }
+
+  private mergeStandbys(): void {
+    const merged = oldestNeeded(this.peers);
+    if (merged === null) return;
+    const before = this.standbyFeedback;
+    if (before?.xmin === merged.xmin && before.catalogXmin === merged.catalogXmin) return;
+    this.standbyFeedback = merged;
+    this.effects.push({ kind: 'standby-feedback', feedback: merged });
   }
 
   private advanceCommit(): void {

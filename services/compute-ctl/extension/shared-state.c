@@ -10,6 +10,7 @@
 #include "cache-table.h"
 #include "local-file.h"
 #include "relation-state.h"
+#include "replica.h"
 #include "wal-position.h"
 #include "working-set.h"
 
@@ -28,6 +29,7 @@ read_start(void)
 	if (!crc_ok)
 		ereport(FATAL, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("neon: the checksum of pg_control is wrong")));
 	neon_shared->start_lsn = record_end_position(control->checkPointCopy.redo);
+	neon_shared->oldest_active_xid = control->checkPointCopy.oldestActiveXid;
 	neon_shared->started_clean = control->state == DB_SHUTDOWNED;
 	pfree(control);
 }
@@ -42,6 +44,7 @@ initialise(void)
 	pg_atomic_init_u32(&neon_shared->connstring_version, 2);
 	strlcpy(neon_shared->connstring, neon_pageserver_connstring, CONNSTRING_BYTES_MAX);
 	neon_shared->stripe_blocks = neon_stripe_size;
+	shared_lag_limits_set();
 	for (int i = 0; i < STAT_COUNT; i++)
 		pg_atomic_init_u64(&neon_shared->stats[i], 0);
 }
@@ -55,6 +58,7 @@ request_shared_memory(void)
 	relation_state_request_memory();
 	local_file_request_memory();
 	cache_table_request_memory();
+	replica_request_memory();
 	perf_counters_request_memory();
 	working_set_request_memory();
 }
@@ -73,6 +77,7 @@ start_shared_memory(void)
 	relation_state_attach();
 	local_file_attach();
 	cache_table_attach();
+	replica_attach();
 	perf_counters_attach();
 	working_set_attach();
 	LWLockRelease(AddinShmemInitLock);
@@ -85,6 +90,16 @@ shared_state_install(void)
 	shmem_request_hook = request_shared_memory;
 	previous_startup_hook = shmem_startup_hook;
 	shmem_startup_hook = start_shared_memory;
+}
+
+void
+shared_lag_limits_set(void)
+{
+	if (neon_shared == NULL || IsUnderPostmaster)
+		return;
+	neon_shared->write_lag_mb = neon_max_replication_write_lag_mb;
+	neon_shared->flush_lag_mb = neon_max_replication_flush_lag_mb;
+	neon_shared->apply_lag_mb = neon_max_replication_apply_lag_mb;
 }
 
 void

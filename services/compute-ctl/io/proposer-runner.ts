@@ -6,7 +6,7 @@ import { errorText } from '#shared/core/errors.js';
 import type { StorageError } from '#shared/core/errors.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import type { Logger } from '#shared/runtime/log.js';
-import type { Membership, PageserverFeedback } from '../core/messages.js';
+import type { Membership, PageserverFeedback, StandbyFeedback } from '../core/messages.js';
 import type { PeerIndex } from '../core/peer.js';
 import { WalProposer } from '../core/walproposer.js';
 import type { Effect, Input, ProposerConfig } from '../core/walproposer.js';
@@ -30,6 +30,7 @@ export interface ProposerEvents {
   onRecovered(lsn: Lsn): void;
   onCommitted(lsn: Lsn): void;
   onFeedback(feedback: PageserverFeedback): void;
+  onStandbyFeedback(feedback: StandbyFeedback): void;
   onFenced(message: string): void;
 }
 
@@ -215,6 +216,9 @@ export class ProposerRunner {
         break;
       case 'feedback':
         events.onFeedback(effect.feedback);
+        break;
+      case 'standby-feedback':
+        events.onStandbyFeedback(effect.feedback);
         break;
       case 'fenced':
         events.onFenced(effect.message);

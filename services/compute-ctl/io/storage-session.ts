@@ -10,7 +10,7 @@ import { StorageError } from '#shared/core/errors.js';
 import { formatLsn, INVALID_LSN } from '#shared/core/lsn.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import type { Logger } from '#shared/runtime/log.js';
-import type { PageserverFeedback } from '../core/messages.js';
+import type { PageserverFeedback, StandbyFeedback } from '../core/messages.js';
 import type { ComputeSpec } from '../core/spec.js';
 import type { StartTimings } from '../core/status.js';
 import type { Account } from './account.js';
@@ -39,6 +39,7 @@ export interface SessionOptions {
   readonly timings: StartTimings;
   onCommitted(lsn: Lsn): void;
   onFeedback(feedback: PageserverFeedback): void;
+  onStandbyFeedback(feedback: StandbyFeedback): void;
   onFenced(message: string): void;
 }
 
@@ -98,6 +99,7 @@ export class StorageSession {
         },
         onCommitted: (lsn) => options.onCommitted(lsn),
         onFeedback: (feedback) => options.onFeedback(feedback),
+        onStandbyFeedback: (feedback) => options.onStandbyFeedback(feedback),
         onFenced: (message) => options.onFenced(message),
       },
     });
