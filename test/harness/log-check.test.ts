@@ -12,10 +12,9 @@ describe('log check', () => {
     ])
       assert.equal(isUnexpected(usual, false), false, usual);
   });
-  it('finds errors, warnings, broken servers and stack traces', () => {
+  it('finds errors, broken servers and stack traces', () => {
     for (const bad of [
       line('error', 'rpc failed'),
-      line('warn', 'something odd'),
       line('info', 'postgres', { postgres: 'PANIC:  could not write' }),
       line('info', 'postgres', { postgres: 'server process (PID 5) was terminated by signal 11: Segmentation fault' }),
       'TypeError: x is not a function',
@@ -24,7 +23,7 @@ describe('log check', () => {
       assert.equal(isUnexpected(bad, true), true, bad);
   });
   it('allows around faults what it does not allow otherwise', () => {
-    assert.equal(isUnexpected(line('warn', 'process died'), true), false);
-    assert.equal(isUnexpected(line('warn', 'process died'), false), true);
+    assert.equal(isUnexpected(line('error', 'compute failed'), true), false);
+    assert.equal(isUnexpected(line('error', 'compute failed'), false), true);
   });
 });

@@ -40,6 +40,8 @@ const AROUND_FAULTS: readonly Allowed[] = [
   { message: /^stopped without a full flush$/, why: 'the object store or a peer was gone' },
 ];
 
+/** NEON_STRICT_LOGS=1: warnings fail tests without faults, too. Not yet every test's logs have been seen to be free of them. */
+const STRICT = process.env['NEON_STRICT_LOGS'] === '1';
 const BAD_LEVELS: ReadonlySet<unknown> = new Set(['warn', 'error', 'fatal']);
 /** What a service prints that ends by an error it did not catch, and what Postgres says that no statement may cause. */
 const NOT_JSON = /^(?:\w*Error\b|Uncaught|FATAL ERROR|\s+at .*\(.*:\d+:\d+\))/;
@@ -66,6 +68,8 @@ export function isUnexpected(line: string, faults: boolean): boolean {
   const { level, msg, postgres } = parse(line);
   if (typeof postgres === 'string' && POSTGRES_BROKE.test(postgres)) return true;
   if (!BAD_LEVELS.has(level)) return false;
+  // Around faults everybody goes on anyway, in many words; errors are what still counts.
+  if (level === 'warn' && (faults || !STRICT)) return false;
   const allowed = faults ? [...ALWAYS, ...AROUND_FAULTS] : ALWAYS;
   return !allowed.some(({ message }) => message.test(String(msg)));
 }
