@@ -70,6 +70,11 @@ export const options = {
     'between looks for layers to compact',
     z.coerce.number().int().min(100).max(0x7fff_ffff).default(20_000),
   ),
+  secondaryPeriodMs: option(
+    '--secondary-period-ms <ms>',
+    'between looks of secondary tenants for new layers',
+    z.coerce.number().int().min(100).max(0x7fff_ffff).default(60_000),
+  ),
   localLayerBytesMax: option(
     '--local-layer-bytes-max <bytes>',
     'layer files kept in the working directory; those read longest ago go first (default: no limit)',

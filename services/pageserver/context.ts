@@ -4,6 +4,7 @@
  */
 import { randomInt } from 'node:crypto';
 import type { ServiceDefinition, UntypedServiceImplementation } from '@grpc/grpc-js';
+import { LocationServiceService } from '#gen/neon/pageserver/v1/location.js';
 import { ManagementServiceService } from '#gen/neon/pageserver/v1/management.js';
 import { PageServiceService } from '#gen/neon/pageserver/v1/page_service.js';
 import { ensureDir, lockDir } from '#shared/io/files.js';
@@ -23,6 +24,7 @@ import { addRoutes } from './http/routes.js';
 import type { StorageEnv } from './io/storage-env.js';
 import { createStorageEnv } from './io/storage-env.js';
 import { registerMetrics } from './metrics.js';
+import { locationService } from './rpc/location-service.js';
 import { managementService } from './rpc/management-service.js';
 import { pageService } from './rpc/page-service.js';
 import { Maintenance } from './tenant/maintenance.js';
@@ -73,7 +75,7 @@ export async function startPageServer(config: Config, log: Logger): Promise<Page
       initdbImage: config.initdbImage ?? null,
       waitLsnTimeoutMs: config.waitLsnTimeoutMs,
     },
-    () => randomInt(0x1000),
+    { nodeId: config.id, random: () => randomInt(0x1000), secondaryPeriodMs: config.secondaryPeriodMs },
   );
   const pagestream = new PagestreamStats((err) => log.error({ err }, 'could not answer a request of a compute'));
   const metrics = createMetrics('pageserver');
@@ -124,6 +126,7 @@ async function openPorts({ config, log, tenants, pagestream, metrics }: PortPart
   });
   const services: ReadonlyArray<readonly [ServiceDefinition, UntypedServiceImplementation]> = [
     [PageServiceService, pageService({ timelines: tenants, waitLsnTimeoutMs })],
+    [LocationServiceService, locationService({ tenants })],
     [ManagementServiceService, managementService({ tenants, nodeId: config.id })],
   ];
   const grpc = await startGrpcServer({ addr: config.listenGrpc, log, services });

@@ -5,8 +5,9 @@ import { StorageError } from '#shared/core/errors.js';
 import { idFromBytes, parseTenantId, parseTtid } from '#shared/core/ids.js';
 import { VERSION } from '#shared/runtime/version.js';
 import type { TenantManager } from '../tenant/tenant-manager.js';
+import { addLocationRoutes } from './location-routes.js';
 import { addMaintenanceRoutes } from './maintenance-routes.js';
-import { parseCreateTenant, parseCreateTimeline, parseLocationConfig, tenantJson, timelineJson } from './json.js';
+import { parseCreateTenant, parseCreateTimeline, tenantJson, timelineJson } from './json.js';
 
 export interface TenantParams {
   Params: { tenantId: string };
@@ -24,6 +25,7 @@ export function addRoutes(server: FastifyInstance, deps: HttpDeps): void {
   acceptAnyJson(server);
   server.get('/v1/status', () => ({ id: deps.nodeId, version: VERSION }));
   addTenantRoutes(server, deps.tenants);
+  addLocationRoutes(server, deps.tenants);
   addTimelineRoutes(server, deps.tenants);
   addMaintenanceRoutes(server, deps.tenants);
 }
@@ -61,13 +63,6 @@ function addTenantRoutes(server: FastifyInstance, tenants: TenantManager): void 
     const existed = await tenants.delete(parseTenantId(params.tenantId));
     if (!existed) throw new StorageError('not-found', `tenant ${params.tenantId} does not exist here`);
     return reply.status(202).send(null);
-  });
-  server.put<TenantParams>('/v1/tenant/:tenantId/location_config', async ({ params, body }) => {
-    const tenantId = parseTenantId(params.tenantId);
-    const { isAttached, generation } = parseLocationConfig(body);
-    if (isAttached) await tenants.attachOrCreate(tenantId, generation);
-    else await tenants.detach(tenantId);
-    return { shards: isAttached ? [{ shard_id: tenantId, node_id: null }] : [], stripe_size: null };
   });
 }
 

@@ -2,9 +2,8 @@
  * The object that makes a tenant exist: `tenants/<tenant>/manifest.json`
  *   { "version": 1, "tenant_id": …, "system_id": decimal text, "generation": number, "deleted_at_ms": number | null }
  *
- * The generation is raised by each attach, before anything is written under it: names of objects carry it, so that a page server that
- * still believes to own the tenant never overwrites what its successor wrote. The system identifier is that of every database cluster of
- * the tenant.
+ * It is written when the tenant is created, and when its deletion begins. The generation is one below the first that may be claimed
+ * (generations.ts). The system identifier is that of every database cluster of the tenant.
  */
 import { z } from 'zod';
 import { errorKind, StorageError } from '#shared/core/errors.js';
@@ -58,7 +57,16 @@ export async function readManifest(objectStore: ObjectStore, tenantId: TenantId)
   };
 }
 
+/** False when the tenant exists. */
+export async function createManifest(objectStore: ObjectStore, manifest: Manifest): Promise<boolean> {
+  return objectStore.create(manifestKey(manifest.tenantId), encode(manifest));
+}
+
 export async function writeManifest(objectStore: ObjectStore, manifest: Manifest): Promise<void> {
+  await objectStore.put(manifestKey(manifest.tenantId), encode(manifest));
+}
+
+function encode(manifest: Manifest): Uint8Array {
   const fields: z.infer<typeof schema> = {
     version: VERSION,
     tenant_id: manifest.tenantId,
@@ -66,7 +74,7 @@ export async function writeManifest(objectStore: ObjectStore, manifest: Manifest
     generation: manifest.generation,
     deleted_at_ms: manifest.deletedAtMs,
   };
-  await objectStore.put(manifestKey(manifest.tenantId), Buffer.from(`${JSON.stringify(fields, null, 1)}\n`));
+  return Buffer.from(`${JSON.stringify(fields, null, 1)}\n`);
 }
 
 export async function removeManifest(objectStore: ObjectStore, tenantId: TenantId): Promise<void> {

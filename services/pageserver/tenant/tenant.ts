@@ -2,7 +2,7 @@
  * One attached tenant: its timelines, loaded ancestors first. Owns which timelines exist; changes to that run one after the other,
  * reads never wait for them.
  */
-import { errorText, StorageError } from '#shared/core/errors.js';
+import { errorKind, errorText, StorageError } from '#shared/core/errors.js';
 import type { TenantId, TimelineId, TenantTimelineId } from '#shared/core/ids.js';
 import { formatTtid, parseTimelineId } from '#shared/core/ids.js';
 import type { Lsn } from '#shared/core/lsn.js';
@@ -63,7 +63,8 @@ export class Tenant {
     try {
       for (const { timelineId, index } of await listTimelines(env.storage.objectStore, tenantId, generation)) {
         if (index.deletedAtMs !== null) {
-          await removeTimeline(env.storage, index.ttid);
+          // Left to the newer attachment by a stale one.
+          if (!(await removedOrFenced(env.storage, index.ttid))) continue;
           env.log.info({ tenant: tenantId, timeline: timelineId }, 'finished the deletion of a timeline');
           continue;
         }
@@ -78,7 +79,7 @@ export class Tenant {
     return tenant;
   }
 
-  status(): TenantStatus {
+  status(): Omit<TenantStatus, 'mode'> {
     return { tenantId: this.id, generation: this.manifest.generation, timelineCount: this.timelines.size };
   }
 
@@ -242,6 +243,16 @@ export class Tenant {
     const parent = index.ancestor === null ? null : this.#parentOf(ttid, index.ancestor.timelineId);
     const store = await loadTimeline(this.#env.storage, index, { generation, parent, settings: this.#settings });
     this.timelines.set(ttid.timelineId, new ActiveTimeline(store, this.#env));
+  }
+}
+
+async function removedOrFenced(storage: StorageEnv, ttid: TenantTimelineId): Promise<boolean> {
+  try {
+    await removeTimeline(storage, ttid);
+    return true;
+  } catch (error) {
+    if (errorKind(error) !== 'fenced') throw error;
+    return false;
   }
 }
 

@@ -2,6 +2,7 @@
 import type { TenantId, TenantTimelineId } from '#shared/core/ids.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import type { AncestorPoint } from '../core/storage/store.js';
+import type { LocationMode } from './location.js';
 
 export type TimelineState = 'active' | 'stopping' | 'broken';
 
@@ -35,6 +36,7 @@ export interface TimelineStatus {
 export interface TenantStatus {
   readonly tenantId: TenantId;
   readonly generation: number;
+  readonly mode: LocationMode;
   readonly timelineCount: number;
 }
 
