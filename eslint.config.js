@@ -1,7 +1,18 @@
 import tseslint from 'typescript-eslint';
 
 export default tseslint.config(
-  { ignores: ['gen/', 'build/', '.tools/', 'node_modules/', '.neon/', 'coverage/', 'eslint.config.js'] },
+  {
+    ignores: [
+      'gen/',
+      'build/',
+      '.tools/',
+      'node_modules/',
+      '.neon/',
+      'coverage/',
+      'eslint.config.js',
+      'deploy/**/*.js',
+    ],
+  },
   ...tseslint.configs.recommendedTypeChecked,
   {
     languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },

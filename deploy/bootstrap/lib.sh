@@ -23,6 +23,25 @@ as_postgres() {
   fi
 }
 
+# Installs those of the named Debian packages that are not there.
+install_missing() {
+  missing=
+  for package in "$@"; do
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
+  done
+  [ -n "$missing" ] || return 0
+  command -v apt-get >/dev/null 2>&1 || die "not a Debian system; install these by hand:$missing"
+  say "installing Debian packages:$missing"
+  # We make our own clusters: keep the package from creating and starting one.
+  if [ ! -e /etc/postgresql-common/createcluster.conf ] && [ ! -e /etc/postgresql-common/createcluster.d/neon-ts.conf ]; then
+    as_root mkdir -p /etc/postgresql-common/createcluster.d
+    echo 'create_main_cluster = false' | as_root tee /etc/postgresql-common/createcluster.d/neon-ts.conf >/dev/null
+  fi
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq >&2
+  # shellcheck disable=SC2086 # a list of words
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >&2
+}
+
 # Puts a Node of the wanted major first on PATH; brings one from the npm registry when the machine's is older.
 NODE_MAJOR=24
 use_node() {

@@ -6,22 +6,7 @@ set -eu
 cd "$ROOT"
 
 debian_packages() {
-  wanted="postgresql-$PG_MAJOR postgresql-server-dev-$PG_MAJOR libpq-dev gcc make"
-  missing=
-  for package in $wanted; do
-    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
-  done
-  [ -n "$missing" ] || return 0
-  command -v apt-get >/dev/null 2>&1 || die "not a Debian system; install these by hand:$missing"
-  say "installing Debian packages:$missing"
-  # We make our own clusters: keep the package from creating and starting one.
-  if [ ! -e /etc/postgresql-common/createcluster.conf ] && [ ! -e /etc/postgresql-common/createcluster.d/neon-ts.conf ]; then
-    as_root mkdir -p /etc/postgresql-common/createcluster.d
-    echo 'create_main_cluster = false' | as_root tee /etc/postgresql-common/createcluster.d/neon-ts.conf >/dev/null
-  fi
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq >&2
-  # shellcheck disable=SC2086 # a list of words
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >&2
+  install_missing "postgresql-$PG_MAJOR" "postgresql-server-dev-$PG_MAJOR" libpq-dev gcc make
 }
 
 npm_packages() {
@@ -52,7 +37,7 @@ typescript() {
   fi
 }
 
-# The image that every new tenant begins from: what initdb makes, cleanly shut down, without WAL.
+# The image that every new tenant begins from; made in a folder that the unprivileged user may write.
 initdb_image() {
   image=build/initdb-$PG_MAJOR.tar
   [ ! -s $image ] || return 0
@@ -61,9 +46,9 @@ initdb_image() {
   work=$(mktemp -d "${TMPDIR:-/tmp}/neon-initdb.XXXXXX")
   trap 'rm -rf "$work"' EXIT
   if [ "$(id -u)" = 0 ]; then chown postgres "$work"; fi
-  as_postgres "$PG_BIN/initdb" -D "$work/data" -U cloud_admin -E UTF8 --locale=C.UTF-8 -A trust --no-instructions >"$work/log" ||
-    { cat "$work/log" >&2; die "initdb failed"; }
-  tar -C "$work/data" --sort=name --owner=0 --group=0 --numeric-owner --exclude='pg_wal/0*' -cf $image.tmp .
+  # On standard input: the unprivileged user may not be able to read this checkout.
+  as_postgres sh -s "$PG_BIN" "$work/image.tar" <deploy/bootstrap/initdb-image.sh || die "could not make the initdb image"
+  cp "$work/image.tar" $image.tmp
   mv $image.tmp $image
   rm -rf "$work"
   trap - EXIT

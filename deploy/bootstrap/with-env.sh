@@ -30,6 +30,12 @@ case $action in
     sh test/checks.sh
     exec sh test/run.sh "$@"
     ;;
+  compat)
+    sh deploy/bootstrap/setup.sh
+    sh deploy/bootstrap/compat.sh
+    use_node
+    exec node --conditions=source --import tsx test/compat/run.ts "$@"
+    ;;
   run)
     sh deploy/bootstrap/setup.sh
     use_node

@@ -1,331 +1,381 @@
 /**
- * One compute's life: start, running, end. Owns the order of things and what a failure means; the work is done in io/.
+ * One compute's life: the states of core/state-machine.ts, and what is done in each. The work on Postgres is instance.ts's.
  *
- * A failure at any time (fenced by a newer compute, Postgres gone, storage refuses) ends in `failed`: Postgres is stopped at once, so that
- * no commit can return that the quorum does not have, and `ended` resolves with an exit code. A request to stop ends in `terminated`.
+ * A start or a change that goes wrong ends in `failed`; the process exits after `lingerMs` unless somebody asks for a refresh before, or
+ * Postgres still serves. When Postgres is lost while running (it died, or a newer compute took the timeline over) nothing can be done in
+ * place: the compute goes through `termination_pending_immediate` with the reason as its error, and exits.
  */
-import { readFile, rm } from 'node:fs/promises';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errorKind, errorText, StorageError } from '#shared/core/errors.js';
+import { formatTtid } from '#shared/core/ids.js';
 import { formatLsn, INVALID_LSN } from '#shared/core/lsn.js';
 import type { Lsn } from '#shared/core/lsn.js';
-import { formatAddr } from '#shared/core/addr.js';
 import type { Logger } from '#shared/runtime/log.js';
-import { specFile } from './config.js';
 import type { ComputeConfig } from './config.js';
-import { parseConnstr } from './core/connstr.js';
-import { renderPgHba, renderPostgresConf } from './core/postgres-conf.js';
+import { checkSameCompute, needsNewStart } from './core/spec-change.js';
 import { parseSpec } from './core/spec.js';
 import type { ComputeSpec } from './core/spec.js';
-import { isEnding, noTimings } from './core/status.js';
-import type { ComputePhase, ComputeStatus } from './core/status.js';
-import { postgresAccount } from './io/account.js';
-import type { Account } from './io/account.js';
-import { applyCatalog } from './io/catalog.js';
-import { CommitFeed } from './io/commit-feed.js';
-import { timelineFacts } from './io/pageserver-client.js';
-import type { TimelineFacts } from './io/pageserver-client.js';
-import { lastWal } from './io/last-files.js';
-import { makeSocketDir, writeOwned } from './io/pgdata.js';
-import { findPostgres, PostgresProcess, stopLeftover } from './io/postgres-process.js';
-import type { PostgresBinary } from './io/postgres-process.js';
-import { orAborted, retryUnavailable } from './io/retry.js';
-import { fetchSlotWal } from './io/slot-wal.js';
-import { StorageSession } from './io/storage-session.js';
+import { canTake, FIRST_PHASE, nextPhase } from './core/state-machine.js';
+import type { ComputeEvent, ComputePhase } from './core/state-machine.js';
+import { noTimings } from './core/status.js';
+import type { ComputeStatus } from './core/status.js';
+import { Instance } from './instance.js';
+import { ActivityMonitor } from './io/activity-monitor.js';
+import type { ServerAddress } from './io/catalog.js';
+import { retryUnavailable } from './io/retry.js';
+import type { SpecSource } from './io/spec-source.js';
 
 /** The exit code of a compute that lost its timeline to a newer one: starting it again would only fight. */
 export const EXIT_FENCED = 3;
 const EXIT_FAILED = 1;
-const DEFAULT_PORT = 55432;
-const SETTLE_MS = 1_000;
-const SETTLE_POLL_MS = 5;
-const COMMIT_WAIT_MS = 5_000;
 
-export interface Termination {
-  /** Where committed WAL ends; INVALID_LSN when no WAL was ever written by this compute. */
-  readonly flushLsn: Lsn;
-  readonly exitCode: number;
-}
-
-/** What the start needs before it can talk to storage. */
-interface Groundwork {
-  readonly spec: ComputeSpec;
-  readonly facts: TimelineFacts;
-  readonly binary: PostgresBinary;
-  readonly account: Account | null;
-  readonly socketDir: string;
-  readonly port: number;
-  readonly user: string;
-}
+export type StopMode = 'fast' | 'immediate';
 
 export class Compute {
-  /** Exit code, once this compute has come to its end by failure or by request. */
+  /** Exit code, once the process has no reason to live any more. */
   readonly ended: Promise<number>;
   readonly timings = noTimings();
   /** Called with the milliseconds that some WAL took from Postgres to its commit. */
   onCommitLatency: ((latencyMs: number) => void) | null = null;
-  /** host:port for clients; known once Postgres was started. */
-  pgAddr = '';
+  instance: Instance | null = null;
   private readonly config: ComputeConfig;
   private readonly log: Logger;
-  private readonly stopping = new AbortController();
+  private readonly source: SpecSource | null;
+  private readonly monitor: ActivityMonitor;
   private readonly end: (exitCode: number) => void;
-  private phase: ComputePhase = 'configuration_pending';
-  private error = '';
+  /** Aborted by a signal: waits for somebody to look are cut short. */
+  private readonly hurry = new AbortController();
+  private phase: ComputePhase = FIRST_PHASE;
+  private error: StorageError | null = null;
   private spec: ComputeSpec | null = null;
-  private startLsn: Lsn = INVALID_LSN;
-  private session: StorageSession | null = null;
-  private postgres: PostgresProcess | null = null;
-  private feed: CommitFeed | null = null;
-  private socketDir: string | null = null;
-  private termination: Promise<Termination> | null = null;
+  /** Where all WAL ends that an earlier instance of this process committed. */
+  private leastLsn: Lsn = INVALID_LSN;
+  private termination: Promise<Lsn> | null = null;
+  private exitCode = 0;
+  /** Wakes the pause before a refresh is tried again. */
+  private wake: () => void = () => undefined;
 
-  constructor(config: ComputeConfig, log: Logger) {
+  constructor(config: ComputeConfig, log: Logger, source: SpecSource | null) {
     this.config = config;
     this.log = log;
+    this.source = source;
+    this.monitor = new ActivityMonitor(log);
     const { promise, resolve } = Promise.withResolvers<number>();
     this.ended = promise;
     this.end = resolve;
   }
 
   status(): ComputeStatus {
-    const proposer = this.session?.runner.proposer;
+    const proposer = this.instance?.session?.runner.proposer;
     return {
       phase: this.phase,
-      error: this.error,
+      error: this.error === null ? '' : errorText(this.error),
       ttid: this.spec?.ttid ?? null,
-      startLsn: this.startLsn,
+      startLsn: this.instance?.startLsn ?? INVALID_LSN,
       commitLsn: proposer?.commitLsn ?? INVALID_LSN,
       term: proposer !== undefined && proposer.startLsn !== INVALID_LSN ? proposer.term : 0,
       timings: this.timings,
       connstr: this.config.connstr,
       startTimeMs: Date.now() - performance.now(),
+      lastActiveMs: this.monitor.lastActiveMs,
+      pendingRestart: this.instance?.pendingRestart ?? [],
     };
   }
 
-  /** For metrics; null before the session exists. */
-  get storage(): StorageSession | null {
-    return this.session;
-  }
-
-  get commits(): CommitFeed | null {
-    return this.feed;
-  }
-
-  /** Resolves when queries are answered; false when it failed or was told to stop, then `ended` says more. */
-  async start(): Promise<boolean> {
-    try {
-      await this.bringUp();
-    } catch (error) {
-      // While it ends, the cancelled steps of the start are no news.
-      if (!isEnding(this.phase)) await this.fail(error);
-      return false;
+  /** How to reach Postgres as superuser. Throws StorageError `precondition` unless this compute is running. */
+  server(): ServerAddress {
+    const server = this.instance?.server ?? null;
+    if (server === null || this.phase !== 'running') {
+      throw new StorageError('precondition', `the compute is not running, its state is ${this.phase}`);
     }
-    this.phase = 'running';
-    this.timings.totalMs = performance.now();
+    return server;
+  }
+
+  /** Where the programs of this Postgres lie. Throws as `server`. */
+  binDir(): string {
+    this.server();
+    return this.instance?.binDir ?? '';
+  }
+
+  /** 'running': queries are answered; 'empty': waits for a spec; 'ended': it failed or was told to stop, and `ended` says more. */
+  async start(): Promise<'running' | 'empty' | 'ended'> {
+    const first = await this.firstSpec();
+    if (first === null) return this.phase === 'empty' && !this.hurry.signal.aborted ? 'empty' : 'ended';
+    if (!canTake(this.phase, 'start')) return 'ended';
+    this.timings.waitForSpecMs = performance.now();
+    this.step('start');
+    try {
+      if (first instanceof StorageError) throw first;
+      await this.apply(this.parse(first));
+    } catch (error) {
+      await this.fail(error);
+      return 'ended';
+    }
+    this.step('ready');
+    this.announceRunning(0);
+    return 'running';
+  }
+
+  /** The spec at hand; null: none, wait for /configure. What is wrong with it is returned, to be told as a failed start. */
+  private async firstSpec(): Promise<string | StorageError | null> {
+    const { source, log } = this;
+    const { signal } = this.hurry;
+    if (source === null) {
+      log.info('waiting for a spec');
+      return null;
+    }
+    try {
+      return await retryUnavailable({ what: 'get the spec', log, signal }, () => source.read(signal));
+    } catch (error) {
+      return errorKind(error) === 'cancelled' ? null : asStorageError(error);
+    }
+  }
+
+  private announceRunning(sinceMs: number): void {
+    this.timings.totalMs = performance.now() - sinceMs;
     const { syncSafekeepersMs, basebackupMs, startPostgresMs, configMs, totalMs } = this.timings;
     const rounded = { syncSafekeepersMs, basebackupMs, startPostgresMs, configMs, totalMs };
-    this.log.info({ startLsn: formatLsn(this.startLsn), ...rounded }, 'running');
-    return true;
+    this.log.info({ startLsn: formatLsn(this.instance?.startLsn ?? INVALID_LSN), ...rounded }, 'running');
   }
 
-  private async bringUp(): Promise<void> {
-    this.phase = 'init';
-    const { signal } = this.stopping;
-    const ground = await orAborted(this.prepareGround(), signal);
-    const session = this.openSession(ground);
-    const startLsn = await session.prepare();
-    this.startLsn = startLsn;
-    const { pgdata } = this.config;
-    const { segSize } = ground.facts;
-    session.runner.source.attachPostgres({ startLsn, walDir: join(pgdata, 'pg_wal'), segSize });
-    await orAborted(this.startPostgres(ground, session), signal);
-    const configStartMs = performance.now();
-    const { socketDir, port, user } = ground;
-    await orAborted(applyCatalog({ socketDir, port, user }, ground.spec, this.log), signal);
-    this.timings.configMs = performance.now() - configStartMs;
+  /** Also behind an await, where the state may be another than the line before said. */
+  private isIn(phase: ComputePhase): boolean {
+    return this.phase === phase;
   }
 
-  private async prepareGround(): Promise<Groundwork> {
-    const { config, log } = this;
-    const { signal } = this.stopping;
-    const path = specFile(config);
-    const text = await readFile(path, 'utf8').catch((cause: unknown) => {
-      throw new StorageError('invalid', `could not read the spec ${path}`, { cause });
-    });
-    const spec = parseSpec(text, config.pageserverGrpc ?? null);
-    this.spec = spec;
-    const connstr = parseConnstr(config.connstr);
-    const factsOfTimeline = retryUnavailable({ what: 'ask the page server for the timeline', log, signal }, () =>
-      timelineFacts(spec.pageserverGrpcAddr, spec.ttid, signal),
-    );
-    const [facts, binary, account] = await Promise.all([
-      factsOfTimeline,
-      findPostgres(config.pgbin),
-      postgresAccount(config.pgUser),
-      stopLeftover(config.pgdata, log),
-    ]);
-    if (Math.floor(binary.version / 10_000) !== facts.pgMajor) {
-      throw new StorageError(
-        'invalid',
-        `${binary.path} is version ${binary.version}, the timeline needs PostgreSQL ${facts.pgMajor}`,
-      );
+  private step(event: ComputeEvent): void {
+    const from = this.phase;
+    this.phase = nextPhase(from, event);
+    this.log.debug({ from, event, to: this.phase }, 'state changed');
+    if (this.phase === 'running') {
+      this.error = null;
+      this.monitor.watch(this.instance?.server ?? null);
     }
-    this.socketDir = await makeSocketDir(config.pgdata, account);
-    const port = Number(spec.settings.get('port') ?? connstr.port ?? DEFAULT_PORT);
-    return { spec, facts, binary, account, socketDir: this.socketDir, port, user: connstr.user ?? 'cloud_admin' };
   }
 
-  private openSession(ground: Groundwork): StorageSession {
-    const { spec, facts, account } = ground;
-    const options = {
-      spec,
-      facts,
-      account,
-      pgVersion: ground.binary.version,
-      pgdata: this.config.pgdata,
-      walWindowBytes: this.config.walWindowBytes,
-      log: this.log,
-      timings: this.timings,
-      onCommitted: (lsn: Lsn) => this.feed?.committed(lsn),
-      onFeedback: (feedback: { diskConsistentLsn: Lsn }) => this.feed?.applied(feedback.diskConsistentLsn),
-      onFenced: (message: string) => this.onFenced(message),
-    };
-    this.session = new StorageSession(options, this.stopping.signal);
-    return this.session;
+  private parse(text: string): ComputeSpec {
+    return parseSpec(text, this.config.pageserverGrpc ?? null);
   }
 
-  private async startPostgres(ground: Groundwork, session: StorageSession): Promise<void> {
-    const { account, socketDir, port, user } = ground;
-    const { pgdata, startTimeoutMs } = this.config;
-    const startedMs = performance.now();
-    const { proposer, addrs } = session.runner;
-    await fetchSlotWal({
-      pgdata,
-      ttid: ground.spec.ttid,
-      startLsn: this.startLsn,
-      segSize: ground.facts.segSize,
-      systemId: ground.facts.systemId,
-      account,
-      log: this.log,
-      term: proposer.term,
-      donors: proposer.holdersOf(this.startLsn).map((index) => addrs[index] ?? ''),
-    });
-    const conf = renderPostgresConf(ground.spec, { socketDir, port });
-    if (conf.skipped.length > 0)
-      this.log.warn({ settings: conf.skipped }, 'left out settings that a stock server does not know');
-    writeOwned(join(pgdata, 'postgresql.conf'), conf.text, account);
-    writeOwned(join(pgdata, 'pg_hba.conf'), renderPgHba(), account);
-    const postgres = new PostgresProcess({ bin: ground.binary.path, pgdata, account, log: this.log });
-    this.postgres = postgres;
-    void postgres.exited.then((exit) => {
-      if (isEnding(this.phase)) return;
-      const how = exit.signal === null ? `with code ${exit.code ?? -1}` : `by ${exit.signal}`;
-      void this.fail(new StorageError('internal', `Postgres ended unexpectedly ${how}: ${postgres.lastWords()}`));
-    });
-    await postgres.ready(startTimeoutMs);
-    this.feed = await CommitFeed.attach({
-      server: { socketDir, port, user },
-      systemId: ground.facts.systemId,
-      startLsn: this.startLsn,
-      runner: session.runner,
-      log: this.log,
-      serverRuns: () => postgres.exit === null,
-    });
-    this.feed.onLatency = (latencyMs) => this.onCommitLatency?.(latencyMs);
-    this.pgAddr = formatAddr('127.0.0.1', port);
-    this.timings.startPostgresMs = performance.now() - startedMs;
-  }
-
-  private onFenced(message: string): void {
-    if (!isEnding(this.phase)) {
-      void this.fail(new StorageError('fenced', message));
+  /** Makes this compute what the spec says, with a new Postgres when there is none, or when the change asks for one. */
+  private async apply(spec: ComputeSpec): Promise<void> {
+    let instance = this.instance;
+    if (instance?.alive === true) checkSameCompute(this.spec, spec);
+    else if (this.spec !== null && formatTtid(this.spec.ttid) !== formatTtid(spec.ttid)) this.leastLsn = INVALID_LSN;
+    if (instance?.alive === true && this.spec !== null && needsNewStart(this.spec, spec)) {
+      this.log.info('other safekeepers: Postgres is started anew');
+      const { flushLsn, settled } = await instance.stop();
+      if (!settled) throw new StorageError('unavailable', 'Postgres could not be stopped with all its WAL committed');
+      this.leastLsn = flushLsn;
+      instance = null;
+    }
+    if (instance?.alive === true) {
+      await instance.reconfigure(spec);
+      this.spec = spec;
       return;
     }
-    // An orderly stop would wait in vain for its last WAL to be committed.
-    this.log.warn(message);
-    void this.postgres?.stop('immediate');
-  }
-
-  /** Ends everything at once: from here on no commit can return. */
-  private async fail(error: unknown): Promise<void> {
-    if (isEnding(this.phase)) return;
-    this.phase = 'failed';
-    this.error = errorText(error);
-    this.log.error({ err: error, reason: this.error }, 'compute failed');
-    this.feed?.close();
-    this.stopping.abort(error);
-    if (this.postgres !== null) await this.postgres.stop('immediate');
-    this.session?.close();
-    await this.removeSocketDir();
-    this.end(errorKind(error) === 'fenced' ? EXIT_FENCED : EXIT_FAILED);
+    await this.instance?.stopAtOnce();
+    this.spec = spec;
+    const { config, log, timings, leastLsn } = this;
+    const created: Instance = new Instance({
+      config,
+      log,
+      timings,
+      leastLsn,
+      onLost: (error) => this.onLost(created, error),
+      onCommitLatency: (latencyMs) => this.onCommitLatency?.(latencyMs),
+    });
+    this.instance = created;
+    await created.bringUp(spec);
   }
 
   /**
-   * Stops Postgres with a shutdown checkpoint, and waits until the quorum has all its WAL. After stopTimeoutMs without a quorum it is
-   * stopped the hard way: nothing acknowledged is lost, but the exit code tells.
+   * A spec from outside, JSON. Throws StorageError at once when the spec is wrong (`invalid`) or the state does not allow it
+   * (`precondition`); nothing has changed then. The promise resolves when running, or rejects with why it failed.
    */
-  terminate(mode: 'fast' | 'immediate'): Promise<Termination> {
-    this.termination ??= this.runTermination(mode);
+  configure(text: string): { readonly done: Promise<void> } {
+    if (!canTake(this.phase, 'configure')) nextPhase(this.phase, 'configure');
+    const spec = this.parse(text);
+    if (this.instance?.alive === true) checkSameCompute(this.spec, spec);
+    this.step('configure');
+    const done = this.runConfiguration(spec);
+    done.catch(() => undefined);
+    return { done };
+  }
+
+  private async runConfiguration(spec: ComputeSpec): Promise<void> {
+    const sinceMs = performance.now();
+    this.step('take');
+    if (this.instance === null) this.timings.waitForSpecMs = sinceMs;
+    try {
+      await this.apply(spec);
+    } catch (error) {
+      await this.fail(error);
+      throw error;
+    }
+    this.step('ready');
+    this.announceRunning(sinceMs);
+  }
+
+  /** Has a new spec pulled and applied; goes on in the background. Throws StorageError `precondition` where that is not possible. */
+  refresh(): void {
+    if (this.source === null)
+      throw new StorageError('precondition', 'there is nowhere to pull a spec from: use /configure');
+    if (this.phase === 'init' || this.phase === 'refresh_configuration') return;
+    if (this.phase === 'refresh_configuration_pending') return this.wake();
+    this.step('refresh');
+    this.wake();
+    void this.runRefresh(this.source);
+  }
+
+  private async runRefresh(source: SpecSource): Promise<void> {
+    while (this.isIn('refresh_configuration_pending')) {
+      this.step('take');
+      try {
+        const text = await source.read(this.hurry.signal);
+        if (text === null) return this.releaseProcess('the control plane has no spec for this compute any more');
+        await this.apply(this.parse(text));
+        if (!this.isIn('refresh_configuration')) return;
+        this.step('ready');
+        this.log.info('configuration refreshed');
+        return;
+      } catch (error) {
+        if (!this.isIn('refresh_configuration')) return;
+        this.error = asStorageError(error);
+        this.step('retry');
+        this.log.warn(
+          { reason: errorText(error), waitMs: this.config.refreshRetryMs },
+          'could not refresh the configuration',
+        );
+        if (errorKind(error) === 'fenced') return this.end(EXIT_FENCED);
+      }
+      await this.pause(this.config.refreshRetryMs);
+      if (this.hurry.signal.aborted) return;
+    }
+  }
+
+  /** Nobody wants this compute any more: ends in good order, with an exit code that tells it was not asked to. */
+  private releaseProcess(reason: string): void {
+    this.log.warn({ reason }, 'ending');
+    this.exitCode = EXIT_FAILED;
+    void this.shutDown();
+  }
+
+  /** Cut short by a signal or `wake`. */
+  private async pause(ms: number): Promise<void> {
+    const cut = new AbortController();
+    this.wake = () => cut.abort();
+    await sleep(ms, undefined, { signal: AbortSignal.any([cut.signal, this.hurry.signal]) }).catch(() => undefined);
+  }
+
+  private onLost(instance: Instance, error: StorageError): void {
+    // A start or a change that is under way rejects with this error, and fails.
+    if (instance !== this.instance || !instance.wasUp || this.phase.startsWith('configuration')) return;
+    this.log.error({ err: error, reason: errorText(error) }, 'compute failed');
+    this.exitCode = exitCodeOf(error);
+    if (this.phase === 'failed') {
+      void instance.stopAtOnce().then(() => this.end(this.exitCode));
+      return;
+    }
+    this.giveUpRefresh();
+    if (!canTake(this.phase, 'terminate-immediate')) return;
+    void this.beginTermination('immediate');
+    this.error = error;
+  }
+
+  /** A refresh under way is dropped: Postgres is as the last spec wanted it, which is to be running. */
+  private giveUpRefresh(): void {
+    if (this.phase === 'refresh_configuration_pending') this.step('take');
+    if (this.phase === 'refresh_configuration') this.step('ready');
+  }
+
+  private async fail(error: unknown): Promise<void> {
+    const told = this.hurry.signal.aborted;
+    this.error = asStorageError(error);
+    if (canTake(this.phase, 'fail')) this.step('fail');
+    if (!told) this.log.error({ err: error, reason: errorText(error) }, 'compute failed');
+    if (this.instance?.alive === true && !told) return;
+    if (this.instance?.alive === true) await this.instance.stop();
+    else await this.instance?.stopAtOnce();
+    await this.lingerInFailure(told ? this.exitCode : exitCodeOf(error));
+  }
+
+  /** The status stays readable, and a refresh can still bring this compute to life. */
+  private async lingerInFailure(exitCode: number): Promise<void> {
+    const lingers = this.pause(this.config.lingerMs);
+    void lingers.then(() => {
+      if (this.phase === 'failed') this.end(exitCode);
+    });
+  }
+
+  /**
+   * Ends the compute and, in its own time, the process. Resolves with the position where committed WAL ends as soon as Postgres has
+   * ended; INVALID_LSN when none was ever written. Throws StorageError `precondition` unless it is empty or running.
+   */
+  async terminate(mode: StopMode): Promise<Lsn> {
+    return this.termination ?? this.beginTermination(mode);
+  }
+
+  private beginTermination(mode: StopMode): Promise<Lsn> {
+    this.step(mode === 'fast' ? 'terminate-fast' : 'terminate-immediate');
+    this.termination = this.runTermination(mode);
     return this.termination;
   }
 
-  private async runTermination(mode: 'fast' | 'immediate'): Promise<Termination> {
-    const commitLsn = (): Lsn => this.session?.runner.proposer.commitLsn ?? INVALID_LSN;
-    if (this.phase === 'failed') return { flushLsn: commitLsn(), exitCode: await this.ended };
-    this.phase = mode === 'fast' ? 'termination_pending_fast' : 'termination_pending_immediate';
-    this.log.info('terminating');
-    this.stopping.abort(new StorageError('cancelled', 'the compute is told to stop'));
-    let exitCode = 0;
-    if (this.postgres !== null) {
-      const exit = await this.postgres.stop('fast', this.config.stopTimeoutMs);
-      let settled = exit.code === 0 && (await this.settle());
-      if (settled && (await this.keepLastFiles())) settled = await this.settle();
-      if (!settled) {
-        exitCode = EXIT_FAILED;
-        this.log.error({ commitLsn: formatLsn(commitLsn()) }, 'Postgres was stopped before a quorum had all its WAL');
-      }
+  private async runTermination(mode: StopMode): Promise<Lsn> {
+    this.log.info({ mode }, 'terminating');
+    this.monitor.close();
+    const instance = this.instance;
+    let flushLsn = instance?.commitLsn ?? INVALID_LSN;
+    if (instance?.alive === true) {
+      const stopped = await instance.stop();
+      flushLsn = stopped.flushLsn;
+      if (!stopped.settled) this.exitCode = EXIT_FAILED;
+    } else {
+      await instance?.stopAtOnce();
     }
-    this.feed?.close();
-    this.session?.close();
-    await this.removeSocketDir();
-    this.phase = 'terminated';
-    this.log.info({ flushLsn: formatLsn(commitLsn()) }, 'terminated');
-    this.end(exitCode);
-    return { flushLsn: commitLsn(), exitCode };
+    this.log.info({ flushLsn: formatLsn(flushLsn) }, 'Postgres has ended');
+    void this.finish(mode);
+    return flushLsn;
   }
 
-  /** Appends what Postgres wrote to files after its last WAL. True when there is more WAL to commit now. */
-  private async keepLastFiles(): Promise<boolean> {
-    const { session, feed, log } = this;
-    if (session === null || feed === null || session.runner.proposer.phase !== 'leading') return false;
-    try {
-      const wal = await lastWal({ pgdata: this.config.pgdata, endLsn: feed.receivedLsn, log });
-      if (wal === null) return false;
-      session.runner.feed(wal.beginLsn, wal.bytes);
-      feed.receivedLsn = (wal.beginLsn + wal.bytes.length) as Lsn;
-      log.info({ files: wal.files.length, bytes: wal.bytes.length }, 'kept statistics and slots');
-      return true;
-    } catch (error) {
-      log.warn({ reason: errorText(error) }, 'could not keep statistics and slots');
-      return false;
+  private async finish(mode: StopMode): Promise<void> {
+    if (mode === 'fast') await this.pause(this.config.terminateDelayMs);
+    this.step('ended');
+    this.log.info('terminated');
+    this.end(this.exitCode);
+  }
+
+  /** For signals: ends in good order whatever the state, without waiting for anybody to look. Resolves with the exit code. */
+  async shutDown(): Promise<number> {
+    this.hurry.abort(new StorageError('cancelled', 'the compute is told to stop'));
+    if (this.termination !== null || this.phase === 'terminated') return this.ended;
+    const { instance } = this;
+    if (instance?.alive === true && this.phase.startsWith('refresh')) this.giveUpRefresh();
+    if (canTake(this.phase, 'terminate-immediate')) {
+      await this.beginTermination('immediate');
+      return this.ended;
     }
+    if (this.phase === 'failed' && instance?.alive === true) {
+      const { settled } = await instance.stop();
+      this.end(settled ? this.exitCode : EXIT_FAILED);
+    } else if (this.phase.startsWith('refresh')) {
+      await instance?.stopAtOnce();
+      this.end(this.exitCode);
+    } else {
+      // A start or a change is under way: it gives up and fails, and the failure ends the process.
+      instance?.cancel(new StorageError('cancelled', 'the compute is told to stop'));
+    }
+    return this.ended;
   }
+}
 
-  /** Everything that Postgres sent is committed, and the safekeepers that can be reached know it: the next start has nothing to decide. */
-  private async settle(): Promise<boolean> {
-    const proposer = this.session?.runner.proposer;
-    if (proposer === undefined || this.feed === null) return true;
-    const endLsn = this.feed.receivedLsn;
-    const committedByMs = performance.now() + COMMIT_WAIT_MS;
-    while (proposer.commitLsn < endLsn && performance.now() < committedByMs) await sleep(SETTLE_POLL_MS);
-    const settledByMs = performance.now() + SETTLE_MS;
-    while (!proposer.isSettled(endLsn) && performance.now() < settledByMs) await sleep(SETTLE_POLL_MS);
-    return proposer.commitLsn >= endLsn;
-  }
+function exitCodeOf(error: unknown): number {
+  let at: unknown = error;
+  while (errorKind(at) === 'cancelled' && at instanceof Error && at.cause !== undefined) at = at.cause;
+  return errorKind(at) === 'fenced' ? EXIT_FENCED : EXIT_FAILED;
+}
 
-  private async removeSocketDir(): Promise<void> {
-    if (this.socketDir !== null) await rm(this.socketDir, { recursive: true, force: true });
-  }
+function asStorageError(error: unknown): StorageError {
+  return error instanceof StorageError ? error : new StorageError('internal', errorText(error), { cause: error });
 }

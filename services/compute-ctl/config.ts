@@ -5,6 +5,8 @@ import { addrSchema, commonOptions, option, parseConfig, type ConfigOf } from '#
 import { StorageError } from '#shared/core/errors.js';
 import { createLogger } from '#shared/runtime/log.js';
 import type { Logger } from '#shared/runtime/log.js';
+import { controlPlaneSource, fileSource } from './io/spec-source.js';
+import type { SpecSource } from './io/spec-source.js';
 
 const count = (fallback: number) => z.coerce.number().int().min(0).default(fallback);
 
@@ -27,10 +29,14 @@ const options = {
   config: option('-c, --config <file>', 'the same as --spec-path', z.string().optional()),
   controlPlaneUri: option(
     '-p, --control-plane-uri <url>',
-    'not supported yet: give the spec as a file',
-    z.string().optional(),
+    'asked for the spec at <url>/compute/api/v2/computes/<compute id>/spec, with the bearer token NEON_CONTROL_PLANE_TOKEN',
+    z.url({ protocol: /^https?$/ }).optional(),
   ),
-  computeId: option('-i, --compute-id <id>', 'name of this compute, for logs', z.string().default('compute')),
+  computeId: option(
+    '-i, --compute-id <id>',
+    'name of this compute, for logs and the control plane',
+    z.string().default('compute'),
+  ),
   pgbin: option('-b, --pgbin <path>', 'the server binary, a path or a name', z.string().default('postgres')),
   pgUser: option(
     '--pg-user <name>',
@@ -74,8 +80,18 @@ const options = {
   ),
   lingerMs: option(
     '--linger-ms <ms>',
-    'how long the status stays readable after a failure or a fast Terminate (default 2000)',
-    count(2_000),
+    'how long a failed compute waits for a refresh, its status readable, before it exits (default 30000)',
+    count(30_000),
+  ),
+  terminateDelayMs: option(
+    '--terminate-delay-ms <ms>',
+    'how long the status stays readable after a fast /terminate (default 30000)',
+    count(30_000),
+  ),
+  refreshRetryMs: option(
+    '--refresh-retry-ms <ms>',
+    'pause before a refresh that failed is tried again (default 5000)',
+    count(5_000),
   ),
 };
 
@@ -97,15 +113,21 @@ export function makeLogger(config: ComputeConfig): Logger {
   return createLogger({ service: 'compute_ctl', level, ...(pretty === undefined ? {} : { pretty }) });
 }
 
-/** The spec's file. Throws StorageError when none, or two different ones, are named. */
-export function specFile(config: ComputeConfig): string {
-  if (config.controlPlaneUri !== undefined) {
-    throw new StorageError('unimplemented', '--control-plane-uri is not supported yet; give the spec by --spec-path');
-  }
-  const path = config.specPath ?? config.config;
-  if (path === undefined) throw new StorageError('invalid', 'name the compute spec by --spec-path');
-  if (config.config !== undefined && config.specPath !== undefined && config.config !== config.specPath) {
+/** Where the spec comes from; null: nowhere, somebody will bring it. Throws StorageError `invalid` when two places are named. */
+export function specSource(
+  config: ComputeConfig,
+  env: Readonly<Record<string, string | undefined>> = process.env,
+): SpecSource | null {
+  const { specPath, config: sameFile, controlPlaneUri, computeId } = config;
+  if (sameFile !== undefined && specPath !== undefined && sameFile !== specPath) {
     throw new StorageError('invalid', 'both --spec-path and --config are given; use one');
   }
-  return path;
+  const path = specPath ?? sameFile;
+  if (path !== undefined && controlPlaneUri !== undefined) {
+    throw new StorageError('invalid', 'the spec comes from a file or from --control-plane-uri, not from both');
+  }
+  if (path !== undefined) return fileSource(path);
+  return controlPlaneUri === undefined
+    ? null
+    : controlPlaneSource(controlPlaneUri, computeId, env['NEON_CONTROL_PLANE_TOKEN']);
 }

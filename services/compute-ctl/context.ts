@@ -1,73 +1,54 @@
-/** Builds a compute from its configuration: the compute itself, its gRPC and HTTP servers, metrics. */
-import { setTimeout as sleep } from 'node:timers/promises';
+/** What serves a compute: its gRPC and HTTP servers, and its metrics. */
+import { CatalogServiceService } from '#gen/neon/compute/v1/catalog.js';
 import { ComputeServiceService } from '#gen/neon/compute/v1/compute.js';
-import { lsnToWire } from '#shared/core/lsn.js';
 import { startGrpcServer } from '#shared/rpc/server.js';
 import { formatAddr } from '#shared/core/addr.js';
 import { startHttp } from '#shared/runtime/http.js';
 import type { Logger } from '#shared/runtime/log.js';
 import { createMetrics, type Metrics } from '#shared/runtime/metrics.js';
-import { Compute } from './compute.js';
+import type { Compute } from './compute.js';
 import type { ComputeConfig } from './config.js';
-import { computeService, type ComputeControl } from './rpc/compute-service.js';
+import { PHASES } from './core/state-machine.js';
+import { catalogService } from './rpc/catalog-service.js';
+import { computeService } from './rpc/compute-service.js';
 import { addRoutes } from './rpc/http-routes.js';
 
 /** Time for answers that are under way. */
 const GRACE_MS = 300;
 const LATENCY_BOUNDS_MS = [0.5, 1, 2, 3, 5, 10, 20, 50, 100, 500, 2_000];
 
-export interface ComputeProcess {
-  readonly compute: Compute;
-  readonly log: Logger;
+export interface ComputeServers {
   readonly grpcAddr: string;
   readonly httpAddr: string;
-  /** Resolves with the exit code when the process has no reason to live any more; the status was readable for a while. */
-  readonly finished: Promise<number>;
   stop(): Promise<void>;
 }
 
-export async function startServers(config: ComputeConfig, compute: Compute, log: Logger): Promise<ComputeProcess> {
-  const asked = Promise.withResolvers<number>();
-  const control: ComputeControl = {
-    status: () => compute.status(),
-    terminate: async (mode) => {
-      const { flushLsn, exitCode } = await compute.terminate(mode);
-      const lingerMs = mode === 'fast' ? config.lingerMs : 0;
-      void sleep(lingerMs).then(() => asked.resolve(exitCode));
-      return lsnToWire(flushLsn);
-    },
-  };
-  const failed = compute.ended.then(async (exitCode) => {
-    if (compute.status().phase === 'failed') await sleep(config.lingerMs);
-    else await asked.promise;
-    return exitCode;
-  });
+export async function startServers(config: ComputeConfig, compute: Compute, log: Logger): Promise<ComputeServers> {
   const metrics = createMetrics('compute_ctl');
   registerMetrics(metrics, compute);
   const grpc = await startGrpcServer({
     addr: config.listenGrpc,
     log,
-    services: [[ComputeServiceService, computeService(control)]],
+    services: [
+      [ComputeServiceService, computeService(compute)],
+      [CatalogServiceService, catalogService(compute)],
+    ],
   });
   const httpAddr =
     config.externalHttpPort === undefined ? config.listenHttp : formatAddr('0.0.0.0', config.externalHttpPort);
-  const ready = (): boolean => compute.status().phase === 'running';
   const http = await startHttp({
     addr: httpAddr,
     log,
     metrics,
-    ready,
-    routes: (server) => addRoutes(server, control),
+    ready: () => compute.status().phase === 'running',
+    routes: (server) => addRoutes(server, compute),
   }).catch(async (error: unknown) => {
     await grpc.shutdown(0);
     throw error;
   });
   return {
-    compute,
-    log,
     grpcAddr: grpc.addr,
     httpAddr: http.addr,
-    finished: failed,
     stop: async () => {
       await grpc.shutdown(GRACE_MS);
       await http.close();
@@ -77,11 +58,11 @@ export async function startServers(config: ComputeConfig, compute: Compute, log:
 }
 
 function registerMetrics(metrics: Metrics, compute: Compute): void {
-  const source = () => compute.storage?.runner.source;
-  const peers = () => compute.storage?.runner.proposer.peers ?? [];
-  const addr = (index: number): string => compute.storage?.runner.addrs[index] ?? '';
+  const source = () => compute.instance?.session?.runner.source;
+  const peers = () => compute.instance?.session?.runner.proposer.peers ?? [];
+  const addr = (index: number): string => compute.instance?.session?.runner.addrs[index] ?? '';
   metrics.gauge('compute_commit_lsn', 'WAL committed by the quorum', () => compute.status().commitLsn);
-  metrics.gauge('compute_received_lsn', 'WAL sent by Postgres', () => compute.commits?.receivedLsn ?? 0);
+  metrics.gauge('compute_received_lsn', 'WAL sent by Postgres', () => compute.instance?.feed?.receivedLsn ?? 0);
   metrics.gauge('compute_term', 'Term led; 0 = none', () => compute.status().term);
   metrics.gauge('compute_safekeeper_flush_lsn', 'WAL durable on a safekeeper in this term', () =>
     peers().map((peer) => ({ value: peer.flushLsn, labels: { safekeeper: addr(peer.index) } })),
@@ -91,6 +72,12 @@ function registerMetrics(metrics: Metrics, compute: Compute): void {
   );
   metrics.counter('compute_catchup_local_bytes', 'WAL read back from pg_wal', () => source()?.localBytes ?? 0);
   metrics.counter('compute_catchup_donor_bytes', 'WAL read from safekeepers', () => source()?.donorBytes ?? 0);
+  metrics.gauge('compute_status', 'State of the compute; 1 = this one', () =>
+    PHASES.map((phase) => ({ value: compute.status().phase === phase ? 1 : 0, labels: { status: phase } })),
+  );
+  metrics.gauge('compute_last_activity_seconds', 'When it was last used, since 1970; 0 = never', () =>
+    Math.round((compute.status().lastActiveMs ?? 0) / 1000),
+  );
   const latency = metrics.histogram(
     'compute_commit_latency_ms',
     'From the arrival of WAL to its commit',

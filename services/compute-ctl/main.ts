@@ -5,7 +5,7 @@ import { announceReady } from '#shared/runtime/ready.js';
 import { onShutdown } from '#shared/runtime/shutdown.js';
 import { initTracing } from '#shared/runtime/tracing.js';
 import { Compute } from './compute.js';
-import { makeLogger, readConfig } from './config.js';
+import { makeLogger, readConfig, specSource } from './config.js';
 
 /** On top of the limits that a stop has inside. */
 const SHUTDOWN_MARGIN_MS = 15_000;
@@ -14,21 +14,27 @@ await runMain(async (argv) => {
   const config = readConfig(argv);
   const log = makeLogger(config);
   const tracing = await initTracing('compute_ctl', process.env);
-  const compute = new Compute(config, log);
+  const compute = new Compute(config, log, specSource(config));
   // The start mostly waits for others; what the servers need is loaded meanwhile.
   const starting = compute.start();
   const { startServers } = await import('./context.js');
   const servers = await startServers(config, compute, log);
+  let stopping = false;
   const stop = async (): Promise<void> => {
-    const { exitCode } = await compute.terminate('immediate');
+    stopping = true;
+    const exitCode = await compute.shutDown();
     await servers.stop();
     await tracing.close();
     if (exitCode !== 0) process.exit(exitCode);
   };
   const shutdown = onShutdown(log, stop, config.stopTimeoutMs + SHUTDOWN_MARGIN_MS);
   exitWithParent(shutdown);
-  void servers.finished.then((exitCode) => shutdown.request('the compute has ended', exitCode));
-  if (!(await starting)) return;
+  void compute.ended.then((exitCode) => {
+    if (!stopping) shutdown.request('the compute has ended', exitCode);
+  });
+  const started = await starting;
+  if (started === 'ended') return;
   const { grpcAddr: grpc, httpAddr: http } = servers;
-  announceReady({ service: 'compute_ctl', grpc, http, pg: compute.pgAddr });
+  const pg = compute.instance?.pgAddr ?? '';
+  announceReady({ service: 'compute_ctl', grpc, http, ...(pg === '' ? {} : { pg }) });
 });

@@ -7,6 +7,7 @@ import type { ServiceDefinition, UntypedServiceImplementation } from '@grpc/grpc
 import { LocationServiceService } from '#gen/neon/pageserver/v1/location.js';
 import { ManagementServiceService } from '#gen/neon/pageserver/v1/management.js';
 import { PageServiceService } from '#gen/neon/pageserver/v1/page_service.js';
+import { TransferServiceService } from '#gen/neon/pageserver/v1/transfer.js';
 import { ensureDir, lockDir } from '#shared/io/files.js';
 import { openObjectStore } from '#shared/io/object-store.js';
 import type { GrpcServer } from '#shared/rpc/server.js';
@@ -27,6 +28,7 @@ import { registerMetrics } from './metrics.js';
 import { locationService } from './rpc/location-service.js';
 import { managementService } from './rpc/management-service.js';
 import { pageService } from './rpc/page-service.js';
+import { transferService } from './rpc/transfer-service.js';
 import { Maintenance } from './tenant/maintenance.js';
 import { TenantManager } from './tenant/tenant-manager.js';
 import { openBrokerFeed } from './walreceiver/broker-feed.js';
@@ -128,6 +130,7 @@ async function openPorts({ config, log, tenants, pagestream, metrics }: PortPart
     [PageServiceService, pageService({ timelines: tenants, waitLsnTimeoutMs })],
     [LocationServiceService, locationService({ tenants })],
     [ManagementServiceService, managementService({ tenants, nodeId: config.id })],
+    [TransferServiceService, transferService({ tenants, waitLsnTimeoutMs })],
   ];
   const grpc = await startGrpcServer({ addr: config.listenGrpc, log, services });
   const http = await startHttp({

@@ -7,12 +7,13 @@ import { announceReady } from '#shared/runtime/ready.js';
 import { onShutdown } from '#shared/runtime/shutdown.js';
 import { initTracing } from '#shared/runtime/tracing.js';
 import { options } from './config.js';
+import { expandOverrides } from './config-overrides.js';
 import { startPageServer } from './context.js';
 
 const APP = { name: 'pageserver', description: 'Keeps page versions of timelines and serves them at any LSN.' };
 
 await runMain(async (argv) => {
-  const config = parseConfig(APP, options, argv, process.env);
+  const config = parseConfig(APP, options, expandOverrides(argv, process.env), process.env);
   const pretty = config.logPretty === undefined ? {} : { pretty: config.logPretty };
   const log = createLogger({ service: APP.name, level: config.logLevel, ...pretty });
   const tracing = await initTracing(APP.name, process.env);

@@ -16,6 +16,8 @@ export function registerMetrics(metrics: Metrics, sources: MetricSources): void 
   const { counter, gauge } = metrics;
   counter('pageserver_pagestream_requests', 'Requests of computes', () => pagestream.requests());
   counter('pageserver_pagestream_pages_at_once', 'Pages answered without waiting', () => pagestream.pagesAtOnce);
+  counter('pageserver_pagestream_batches', 'Plans that read several pages', () => pagestream.batches);
+  counter('pageserver_pagestream_batched_pages', 'Pages read by such plans', () => pagestream.batchedPages);
   counter('pageserver_pagestream_errors', 'Requests answered with an error', () => pagestream.errors);
   counter('pageserver_wait_lsn', 'Requests that waited for WAL', () => pagestream.waits);
   counter('pageserver_pagestream_slow_milliseconds', 'Time of requests that had to wait for IO or WAL', () =>

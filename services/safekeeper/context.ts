@@ -1,23 +1,29 @@
 /** Builds a safekeeper from its configuration: data directory, timelines, servers, link to the broker. */
 import path from 'node:path';
 import { ensureDir, lockDir } from '#shared/io/files.js';
+import { openObjectStore } from '#shared/io/object-store.js';
 import { startGrpcServer } from '#shared/rpc/server.js';
 import { reachableAddr } from '#shared/core/addr.js';
 import { startHttp } from '#shared/runtime/http.js';
 import { createLogger, type Logger } from '#shared/runtime/log.js';
 import { createMetrics } from '#shared/runtime/metrics.js';
 import { SafekeeperServiceService } from '#gen/neon/safekeeper/v1/safekeeper.js';
+import { TimelineAdminServiceService } from '#gen/neon/safekeeper/v1/timeline_admin.js';
 import type { SafekeeperConfig } from './config.js';
 import { realDisk, type Disk } from './io/disk.js';
 import { claimNodeId } from './io/node-id.js';
 import type { Timeline } from './io/timeline.js';
 import { Timelines } from './io/timelines.js';
+import { DISCOVERY_MS, Refill } from './io/refill.js';
+import { Upkeep } from './io/upkeep.js';
+import { newWalObjectCounters, WalObjects } from './io/wal-objects.js';
 import { newWalStorageCounters } from './io/wal-storage.js';
 import { registerMetrics } from './metrics.js';
 import { BrokerLink } from './rpc/broker-link.js';
 import { consensusService } from './rpc/consensus-service.js';
 import { httpRoutes } from './rpc/http-routes.js';
 import { safekeeperService } from './rpc/safekeeper-service.js';
+import { timelineAdminService } from './rpc/timeline-admin.js';
 import { FastConsensusService, FastWalService } from './rpc/wal-codec.js';
 import { walService } from './rpc/wal-service.js';
 
@@ -71,7 +77,14 @@ async function start({ config, overrides, dataDir, nodeId, unlock }: StartOption
   // The link needs the address that the server gets, which needs the timelines: changes before that are not news.
   let link: BrokerLink | null = null;
   const onChange = (timeline: Timeline): void => link?.consider(timeline);
-  const timelines = await Timelines.load({ dataDir, disk, nodeId, counters, log, onChange });
+  const objects = await openObjects(config);
+  const timelines = await Timelines.load({ dataDir, disk, nodeId, counters, log, onChange, objects });
+  const refill = new Refill({
+    timelines,
+    objects,
+    log,
+    discover: async (ttid) => (await link?.discover(ttid, DISCOVERY_MS)) ?? [],
+  });
   const metrics = createMetrics('safekeeper');
   const sent = { bytes: 0 };
   const stopping = new AbortController();
@@ -83,16 +96,17 @@ async function start({ config, overrides, dataDir, nodeId, unlock }: StartOption
     addr: config.listenGrpc,
     log,
     services: [
-      [FastConsensusService, consensusService({ timelines, stopping: signal })],
+      [FastConsensusService, consensusService({ timelines, refill, stopping: signal })],
       [FastWalService, walService({ timelines, stopping: signal, onSent })],
       [SafekeeperServiceService, safekeeperService({ nodeId, timelines })],
+      [TimelineAdminServiceService, timelineAdminService({ timelines, objects })],
     ],
   });
   const http = await startHttp({
     addr: config.listenHttp,
     log,
     metrics,
-    routes: httpRoutes({ nodeId, timelines }),
+    routes: httpRoutes({ nodeId, timelines, objects }),
   }).catch(async (error: unknown) => {
     await grpc.shutdown(0);
     await timelines.close();
@@ -102,8 +116,10 @@ async function start({ config, overrides, dataDir, nodeId, unlock }: StartOption
   const { brokerEndpoint: brokerAddr, availabilityZone } = config;
   const httpAddr = reachableAddr(http.addr);
   link = new BrokerLink({ brokerAddr, nodeId, grpcAddr, httpAddr, availabilityZone, timelines, log });
-  registerMetrics(metrics, { timelines, counters, link, sent });
+  registerMetrics(metrics, { timelines, counters, link, sent, objects });
+  const upkeep = newUpkeep({ config, timelines, objects, link });
   link.start();
+  upkeep.start();
   const checkpoints = setInterval(() => {
     for (const timeline of timelines.all()) timeline.submit({ kind: 'checkpoint' });
   }, CHECKPOINT_INTERVAL_MS);
@@ -117,6 +133,8 @@ async function start({ config, overrides, dataDir, nodeId, unlock }: StartOption
       clearInterval(checkpoints);
       link.stop();
       stopping.abort();
+      await upkeep.stop();
+      await refill.stop();
       await grpc.shutdown(GRACE_MS);
       await timelines.close();
       await http.close();
@@ -124,4 +142,29 @@ async function start({ config, overrides, dataDir, nodeId, unlock }: StartOption
       await unlock();
     },
   };
+}
+
+async function openObjects({ remoteStorage }: SafekeeperConfig): Promise<WalObjects | null> {
+  if (remoteStorage === undefined) return null;
+  return new WalObjects(await openObjectStore(remoteStorage), newWalObjectCounters());
+}
+
+function newUpkeep(given: {
+  config: SafekeeperConfig;
+  timelines: Timelines;
+  objects: WalObjects | null;
+  link: BrokerLink;
+}): Upkeep {
+  const { config, timelines, objects, link } = given;
+  return new Upkeep({
+    timelines,
+    objects,
+    peerRecovery: config.peerRecovery,
+    ask: (ttid) => link.ask(ttid),
+    intervalMs: config.upkeepIntervalMs,
+    partialTimeoutMs: config.partialBackupTimeoutMs,
+    evictionMinResidentMs: config.evictionMinResidentMs,
+    lagBytesMax: config.peerLagBytesMax,
+    offloaderLagBytesMax: config.maxOffloaderLag,
+  });
 }

@@ -7,6 +7,7 @@ const options = {
     '--listen-grpc <host:port>',
     'address of the gRPC server; port 0 = a free one (default 127.0.0.1:50051)',
     addrSchema().default('127.0.0.1:50051'),
+    ['-l, --listen-addr <host:port>'],
   ),
   listenHttp: option(
     '--listen-http <host:port>',

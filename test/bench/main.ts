@@ -1,20 +1,24 @@
 /**
- * Benchmarks, each as a ratio against a peer measured in the same run: `npm run bench [-- --seconds 10 --clients 8 --scale 10 --rounds 3]`.
+ * Benchmarks, each as a ratio against a peer measured in the same run:
+ * `npm run bench [-- --only getpage,tps --seconds 10 --clients 8 --scale 10 --rounds 3]`.
  *
  *   tps         pgbench simple-update and select-only on a compute, against a plain primary with one synchronous standby
- *   cold start  from spec to first query, split into steps, against an ordinary start of a plain server
  *   ingest      WAL that piled up while the page server was stopped, against that standby's replay of the same amount
+ *   cold-start  from spec to first query, split into steps, against an ordinary start of a plain server
+ *   getpage     page reads of each kind from the page server, against a server that sends as many bytes
  */
 import { parseArgs } from 'node:util';
 import { startPlain } from '../harness/plain.js';
 import { TestStack } from '../harness/stack.js';
 import { benchColdStart } from './cold-start.js';
+import { benchGetPage } from './getpage.js';
 import { benchIngest } from './ingest.js';
 import { startSyncPair } from './sync-pair.js';
 import { benchTps } from './tps.js';
 
 const { values } = parseArgs({
   options: {
+    only: { type: 'string', default: 'tps,ingest,cold-start,getpage' },
     seconds: { type: 'string', default: '8' },
     clients: { type: 'string', default: '8' },
     scale: { type: 'string', default: '10' },
@@ -27,13 +31,28 @@ const numbers = {
   scale: Number(values.scale),
   rounds: Number(values.rounds),
 };
+const wanted = new Set(values.only.split(','));
 
-const say = (line: string) => process.stdout.write(`${line}\n`);
+const say = (lines: string[]) => lines.forEach((line) => process.stdout.write(`${line}\n`));
 
-await using stack = await TestStack.start();
-await using pair = await startSyncPair();
-await using plain = await startPlain();
-const url = await stack.startCompute('main');
-for (const line of await benchTps(url, pair.url, numbers)) say(line);
-for (const line of await benchIngest(stack, url, pair)) say(line);
-for (const line of await benchColdStart(stack, plain.cluster, numbers.rounds + 2)) say(line);
+async function againstPlain(): Promise<void> {
+  await using stack = await TestStack.start();
+  const url = await stack.startCompute('main');
+  if (wanted.has('tps') || wanted.has('ingest')) {
+    await using pair = await startSyncPair();
+    if (wanted.has('tps')) say(await benchTps(url, pair.url, numbers));
+    if (wanted.has('ingest')) say(await benchIngest(stack, url, pair));
+  }
+  if (wanted.has('cold-start')) {
+    await using plain = await startPlain();
+    say(await benchColdStart(stack, plain.cluster, numbers.rounds + 2));
+  }
+}
+
+async function pageReads(): Promise<void> {
+  await using stack = await TestStack.start({ safekeepers: 1 });
+  say(await benchGetPage(stack, await stack.startCompute('main'), numbers.scale));
+}
+
+if (['tps', 'ingest', 'cold-start'].some((name) => wanted.has(name))) await againstPlain();
+if (wanted.has('getpage')) await pageReads();

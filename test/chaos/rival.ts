@@ -44,6 +44,7 @@ export class Rival {
         ...['--listen-grpc', '127.0.0.1:0', '--listen-http', '127.0.0.1:0'],
       ],
       logPath: join(stack.repoDir, 'logs', `compute-${name}.log`),
+      runDir: dir,
       log: createLogger({ service: 'chaos', level: 'fatal' }),
       readyTimeoutMs: READY_TIMEOUT_MS,
       restartAfter: () => false,

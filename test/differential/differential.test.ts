@@ -16,7 +16,7 @@ describe('a compute and a plain PostgreSQL', function () {
   });
 
   it('differ in nothing that is not explained', async () => {
-    const outcomes = await runSuite(pair, { onOutcome: () => undefined });
+    const outcomes = await runSuite(pair, { directory: import.meta.dirname, onOutcome: () => undefined });
     const different = outcomes.filter(({ result }) => result === 'different');
     assert.deepEqual(
       different.map(({ name, text }) => `${name}\n${text}`),

@@ -23,6 +23,7 @@ const settings = Object.fromEntries(
 const startedAt = Date.now();
 await using pair = await ServerPair.start({ safekeepers: Number(values.safekeepers), settings });
 const outcomes = await runSuite(pair, {
+  directory: import.meta.dirname,
   ...(values.only === undefined ? {} : { only: new RegExp(values.only) }),
   ...(values.outputs === undefined ? {} : { outputDir: values.outputs }),
   onOutcome: ({ name, result, tookMs, text }) => {

@@ -2,6 +2,7 @@
  * The two servers that are compared: a compute of a whole stack, with hardly any memory, and a plain PostgreSQL. Both get the same
  * settings but for those that make a compute a compute.
  */
+import { join } from 'node:path';
 import { startPlain } from '../harness/plain.js';
 import type { Plain } from '../harness/plain.js';
 import { TestStack } from '../harness/stack.js';
@@ -12,7 +13,7 @@ const COMPUTE = 'main';
  * Small memory everywhere, so that pages, sorts and temporary tables spill. Nothing acts by the clock; that goes for the background
  * writer too, since VACUUM leaves out a page that somebody has pinned.
  */
-const SETTINGS: Readonly<Record<string, string>> = {
+export const SMALL_SETTINGS: Readonly<Record<string, string>> = {
   shared_buffers: '1MB',
   temp_buffers: '800kB',
   work_mem: '256kB',
@@ -27,7 +28,7 @@ const SETTINGS: Readonly<Record<string, string>> = {
   track_commit_timestamp: 'on',
   bgwriter_lru_maxpages: '0',
 };
-const COMPUTE_SETTINGS: Readonly<Record<string, string>> = { 'neon.file_cache_size_limit': '0' };
+export const SETTINGS_OF_COMPUTES: Readonly<Record<string, string>> = { 'neon.file_cache_size_limit': '0' };
 
 export type SideName = 'plain' | 'compute';
 
@@ -56,10 +57,10 @@ export class ServerPair implements AsyncDisposable {
   }
 
   static async start(options: PairOptions = {}): Promise<ServerPair> {
-    const settings = { ...SETTINGS, ...options.settings };
+    const settings = { ...SMALL_SETTINGS, ...options.settings };
     const stack = await TestStack.start({ safekeepers: options.safekeepers ?? 1 });
     try {
-      const url = await stack.startCompute(COMPUTE, { settings: { ...COMPUTE_SETTINGS, ...settings } });
+      const url = await stack.startCompute(COMPUTE, { settings: { ...SETTINGS_OF_COMPUTES, ...settings } });
       const plain = await startPlain(Object.entries(settings).map(([name, value]) => `${name} = '${value}'`));
       return new ServerPair(stack, plain, url);
     } catch (error) {
@@ -72,6 +73,11 @@ export class ServerPair implements AsyncDisposable {
   /** What is expected first, what is judged second. */
   get sides(): readonly [Side, Side] {
     return [sideOf('plain', this.plain.url), this.computeSide];
+  }
+
+  /** Where the compute keeps pages of relations. */
+  get computePagesDir(): string {
+    return join(this.stack.repoDir, 'computes', COMPUTE, 'pgdata', 'base');
   }
 
   /**

@@ -18,10 +18,8 @@ import type { ServerPair, Side } from './servers.js';
 import { runSteps } from './steps.js';
 import { leaveUnfinished } from './unfinished.js';
 
-const SCRIPTS = join(import.meta.dirname, 'scripts');
 /** Sorts before all others and is never left out. */
 const FIRST = 'a-setup.sql';
-const EXPLAINED = join(import.meta.dirname, 'explained.md');
 
 export interface Outcome {
   readonly name: string;
@@ -32,6 +30,8 @@ export interface Outcome {
 }
 
 export interface SuiteOptions {
+  /** Holds scripts/ and explained.md. */
+  readonly directory: string;
   /** Scripts whose name does not match are left out. */
   readonly only?: RegExp;
   /** Where what both servers printed is written, as NAME.plain and NAME.compute. */
@@ -40,7 +40,7 @@ export interface SuiteOptions {
 }
 
 export async function runSuite(pair: ServerPair, options: SuiteOptions): Promise<Outcome[]> {
-  const suite = new Suite(pair, options, await readExplained(EXPLAINED));
+  const suite = new Suite(pair, options, await readExplained(join(options.directory, 'explained.md')));
   const dir = await mkdtemp(join(tmpdir(), 'neon-differential-'));
   try {
     await suite.run(dir);
@@ -55,11 +55,13 @@ class Suite {
   private readonly pair: ServerPair;
   private readonly options: SuiteOptions;
   private readonly explained: Explained;
+  private readonly scripts: string;
 
   constructor(pair: ServerPair, options: SuiteOptions, explained: Explained) {
     this.pair = pair;
     this.options = options;
     this.explained = explained;
+    this.scripts = join(options.directory, 'scripts');
   }
 
   async run(dir: string): Promise<void> {
@@ -69,7 +71,7 @@ class Suite {
       await chmod(join(dir, side.name), 0o777);
       await query(urlOf(side, 'postgres'), `create database ${DATABASE}`);
     }
-    const names = (await readdir(SCRIPTS)).sort();
+    const names = (await readdir(this.scripts)).sort();
     const chosen = names.filter((name) => name === FIRST || (this.options.only?.test(name) ?? true));
     for (const name of chosen.filter((script) => !script.endsWith('.after.sql'))) await this.script(name, dir);
     const before = await this.contents('contents', (dump) => dump);
@@ -86,7 +88,7 @@ class Suite {
   }
 
   private async script(name: string, dir: string): Promise<void> {
-    const text = await readFile(join(SCRIPTS, name), 'utf8');
+    const text = await readFile(join(this.scripts, name), 'utf8');
     const schema = (name.split('.')[0] ?? name).replace(/\W/g, '_');
     await this.compare(name, () =>
       this.onBoth(async (side) => {

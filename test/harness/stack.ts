@@ -43,6 +43,9 @@ export interface ComputeInfo {
 }
 
 export interface StackStatus {
+  readonly restUrl: string;
+  readonly connectAddr: string;
+  readonly pid: number;
   readonly services: readonly ServiceInfo[];
   readonly computes: readonly ComputeInfo[];
 }
@@ -113,6 +116,11 @@ export class TestStack implements AsyncDisposable {
     const ready = once(lines, 'line').then(() => 'ready' as const);
     const outcome = await Promise.race([ready, once(daemon, 'exit').then(() => 'ended' as const)]);
     if (outcome === 'ended') throw new Error(`the daemon ended:\n${await this.logs()}`);
+  }
+
+  /** Of the daemon, from which all other processes of the stack descend. */
+  get pid(): number {
+    return this.daemon?.pid ?? 0;
   }
 
   /** Stops the daemon as Ctrl-C would; the data stays. */

@@ -42,7 +42,7 @@ describe('reflection', function () {
         ['neon.safekeeper.v1.ConsensusService', 'neon.safekeeper.v1.WalService'],
       ],
       [await addr('pageserver'), 'neon.pageserver.v1.ManagementService', ['neon.pageserver.v1.PageService']],
-      [(await stack.compute('main')).grpcAddr, 'neon.compute.v1.ComputeService', []],
+      [(await stack.compute('main')).grpcAddr, 'neon.compute.v1.ComputeService', ['neon.compute.v1.CatalogService']],
       [daemon.grpcAddr, 'neon.control.v1.ControlService', []],
     ];
     for (const [at, service, others] of wanted) {

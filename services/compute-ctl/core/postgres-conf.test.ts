@@ -47,10 +47,11 @@ describe('postgresql.conf', () => {
     assert.equal(last.get('port'), '5');
   });
 
-  it('leaves out what only a patched server knows', () => {
-    const { skipped, last } = render({ max_replication_write_lag: '500MB', work_mem: '4MB' });
-    assert.deepEqual(skipped, ['max_replication_write_lag']);
+  it('leaves out what only a patched server knows, and gives the extension what is its', () => {
+    const { skipped, last } = render({ seccomp_mode: 'on', max_replication_write_lag: '500MB', work_mem: '4MB' });
+    assert.deepEqual(skipped, ['seccomp_mode']);
     assert.equal(last.has('max_replication_write_lag'), false);
+    assert.equal(last.get('neon.max_replication_write_lag'), '500MB');
     assert.equal(last.get('work_mem'), '4MB');
   });
 

@@ -19,15 +19,15 @@ export interface ConfContext {
   readonly port: number;
 }
 
-/** Settings of Neon's patched server that a stock one does not know and would refuse to start with. */
-const FORK_SETTINGS = new Set([
-  'max_replication_write_lag',
-  'max_replication_flush_lag',
-  'max_replication_apply_lag',
-  'seqscan_prefetch_buffers',
-  'enable_seqscan_prefetch',
-  'seccomp_mode',
-]);
+/** Settings of a patched server that the extension has under a name of its own. */
+const RENAMED: Readonly<Record<string, string>> = {
+  max_replication_write_lag: 'neon.max_replication_write_lag',
+  max_replication_flush_lag: 'neon.max_replication_flush_lag',
+  max_replication_apply_lag: 'neon.max_replication_apply_lag',
+};
+
+/** Settings of a patched server that a stock one does not know and would refuse to start with. */
+const FORK_SETTINGS = new Set(['seqscan_prefetch_buffers', 'enable_seqscan_prefetch', 'seccomp_mode']);
 
 const DEFAULTS: readonly (readonly [string, string])[] = [
   ['listen_addresses', '127.0.0.1'],
@@ -49,8 +49,11 @@ const DEFAULTS: readonly (readonly [string, string])[] = [
 ];
 const LEAST: Readonly<Record<string, number>> = { max_wal_senders: 3, max_replication_slots: 2 };
 
-/** In single quotes, as the file's scanner wants it. */
+/** In single quotes, as the file's scanner wants it. Throws StorageError `invalid` for what the file cannot hold. */
 export function quoteConfValue(value: string): string {
+  if (value.includes('\0') || !value.isWellFormed()) {
+    throw new StorageError('invalid', 'a setting has a value that Postgres cannot hold');
+  }
   return `'${value.replace(/\\/g, '\\\\').replace(/'/g, "''").replace(/\n/g, '\\n')}'`;
 }
 
@@ -67,7 +70,7 @@ export function renderPostgresConf(spec: ComputeSpec, context: ConfContext): Ren
   for (const [name, value] of DEFAULTS) put(name, value);
   for (const [name, value] of spec.settings) {
     if (FORK_SETTINGS.has(name)) skipped.push(name);
-    else put(name, value);
+    else put(RENAMED[name] ?? name, value);
   }
   for (const [name, value] of mustHave(spec, context)) put(name, value);
   return { text: `${lines.join('\n')}\n`, skipped };

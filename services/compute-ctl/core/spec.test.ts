@@ -67,19 +67,90 @@ describe('spec', () => {
     assert.deepEqual([spec.pageserverConnstring, spec.pageserverGrpcAddr], ['postgresql://ps:64', 'ps:65']);
   });
 
+  it('takes safekeepers with or without ports, and a list of page servers', () => {
+    const setting = (name: string, value: string) => ({ name, value, vartype: 'string' });
+    const settings = [
+      setting('neon.safekeepers', 'sk-0.ns:5454, sk-1.ns,[::1]:7,'),
+      setting('neon.pageserver_connstring', 'host=ps-0.ns,ps-1.ns port=6400'),
+    ];
+    const spec = parse({ tenant_id: TENANT, timeline_id: TIMELINE, cluster: { settings } });
+    assert.deepEqual(spec.safekeepers, ['sk-0.ns:5454', 'sk-1.ns:5454', '[::1]:7']);
+    assert.equal(spec.pageserverGrpcAddr, 'ps-0.ns:51051');
+    assert.deepEqual(parse({ ...plain, safekeeper_connstrings: ['a', 'b:1'] }).safekeepers, ['a:5454', 'b:1']);
+  });
+
+  it('keeps secrets as Postgres stores them', () => {
+    const scram = 'SCRAM-SHA-256$4096:c2FsdA==$aaaa:bbbb';
+    const secrets = ['AB'.repeat(16), `md5${'AB'.repeat(16)}`, scram, null];
+    const roles = secrets.map((encrypted_password, at) => ({ name: `r${at}`, encrypted_password }));
+    const md5 = `md5${'ab'.repeat(16)}`;
+    assert.deepEqual(
+      parse({ ...plain, cluster: { roles } }).roles.map((role) => role.password),
+      [md5, md5, scram, null],
+    );
+  });
+
   it('says what is wrong', () => {
     assert.throws(() => parseSpec('{', null), /not JSON/);
-    fails({ ...plain, tenant_id: 'x' }, /"x" is not a tenant id/);
-    fails({ ...plain, timeline_id: undefined }, /lacks timeline_id/);
+    fails({ ...plain, tenant_id: 'x' }, /tenant_id: must be 32 hexadecimal digits/);
+    fails({ ...plain, timeline_id: undefined }, /timeline_id: is missing, and so is the setting neon\.timeline_id/);
     fails({ ...plain, safekeeper_connstrings: [] }, /names no safekeepers/);
     fails({ ...plain, safekeeper_connstrings: ['a:1', 'a:1'] }, /named twice/);
-    fails({ ...plain, safekeeper_connstrings: ['a'] }, /not host:port/);
+    fails({ ...plain, safekeeper_connstrings: ['a', 'a:5454'] }, /named twice/);
+    fails({ ...plain, safekeeper_connstrings: ['a:b'] }, /safekeeper_connstrings\.0: .*not host:port/);
     fails({ ...plain, mode: 'Replica' }, /not supported yet/);
     fails({ ...plain, mode: { Static: '0/1' } }, /not supported yet/);
-    fails({ ...plain, cluster: { settings: [{ name: "x' = y", value: '' }] } }, /impossible name/);
+    fails({ ...plain, mode: 'Other' }, /mode/);
+    fails({ ...plain, format_version: 2 }, /format_version/);
+    fails({ ...plain, cluster: { settings: [{ name: "x' = y", value: '' }] } }, /settings\.0\.name/);
+    fails({ ...plain, cluster: { settings: [{ name: 'x', value: 'a\0b' }] } }, /settings\.0\.value/);
+    fails({ ...plain, cluster: { settings: [{ name: 'x', value: 'maybe', vartype: 'bool' }] } }, /value: is no bool/);
+    fails({ ...plain, cluster: { settings: [{ name: 'x', value: '1', vartype: 'int' }] } }, /vartype/);
     fails({ ...plain, cluster: { roles: [{ name: 'r', encrypted_password: 'plain' }] } }, /neither an MD5 nor/);
-    fails({ ...plain, delta_operations: [{ action: 'rename_db', name: 'a' }] }, /new_name/);
+    fails({ ...plain, cluster: { roles: [{ name: 'pg_x' }] } }, /reserved/);
+    fails({ ...plain, cluster: { roles: [{ name: 'r', options: [{ name: 'LOGIN; DROP ROLE x' }] }] } }, /no option/);
+    fails({ ...plain, cluster: { databases: [{ name: 'd'.repeat(64), owner: 'o' }] } }, /1 to 63 bytes/);
+    fails({ ...plain, cluster: { databases: [1, 2].map(() => ({ name: 'd', owner: 'o' })) } }, /"d" is there twice/);
+    fails(
+      { ...plain, delta_operations: [{ action: 'rename_db', name: 'a' }] },
+      /delta_operations\.0\.new_name: is missing/,
+    );
     fails({ ...plain, cluster: { roles: 7 } }, /cluster\.roles/);
+    fails([], /./);
+    fails(7, /./);
+  });
+
+  it('lists all mistakes at once, each with its place', () => {
+    const wrong = {
+      tenant_id: 'short',
+      pageserver_connstring: 'nonsense',
+      safekeeper_connstrings: ['a:1', 'b:x'],
+      cluster: {
+        roles: [{ name: '' }, { name: 'r', encrypted_password: 'x' }],
+        databases: [{ name: 'd' }],
+        settings: [{ name: 'ok', value: '1' }, { name: '9' }, { name: 'port', value: 'many', vartype: 'integer' }],
+      },
+    };
+    const message = (() => {
+      try {
+        parse(wrong);
+        return '';
+      } catch (error) {
+        return (error as Error).message;
+      }
+    })();
+    const places = [
+      'tenant_id: ',
+      'timeline_id: ',
+      'pageserver_connstring: ',
+      'safekeeper_connstrings.1: ',
+      'cluster.roles.0.name: ',
+      'cluster.roles.1.encrypted_password: ',
+      'cluster.databases.0.owner: ',
+      'cluster.settings.1.name: ',
+      'cluster.settings.2.value: ',
+    ];
+    for (const place of places) assert.ok(message.includes(place), `${place} is missing in: ${message}`);
   });
 });
 

@@ -1,61 +1,21 @@
 /**
- * The compute spec: what a control plane, or a file, says this compute shall be. Lenient about fields it does not know; strict about
- * those it uses. Tenant, timeline, page server and safekeepers may stand at the top or among `cluster.settings` as `neon.*`.
+ * The compute spec: what a control plane, or a file, says this compute shall be. Tenant, timeline, page server and safekeepers may stand
+ * at the top or among `cluster.settings` as `neon.*`. All mistakes are reported at once, each with the path to it.
  *
  * Accepts both shapes in use: the spec itself, and `{ "spec": …, "compute_ctl_config": … }`.
  */
 import { z } from 'zod';
-import { StorageError } from '#shared/core/errors.js';
+import { errorText, StorageError } from '#shared/core/errors.js';
 import { parseTtid } from '#shared/core/ids.js';
 import type { TenantTimelineId } from '#shared/core/ids.js';
-import { formatAddr, parseAddr } from '#shared/core/addr.js';
+import { formatAddr } from '#shared/core/addr.js';
 import { parseConnstr } from './connstr.js';
+import { readSafekeepers, safekeeperAddr, specSchema } from './spec-schema.js';
+import type { extensionSchema, RawSpec } from './spec-schema.js';
 
 const PAGESERVER_GRPC_PORT = 51051;
-
-const optionSchema = z.object({ name: z.string(), value: z.string().nullish(), vartype: z.string().nullish() });
-const roleSchema = z.object({
-  name: z.string().min(1),
-  encrypted_password: z.string().nullish(),
-  options: z.array(optionSchema).nullish(),
-});
-const databaseSchema = z.object({
-  name: z.string().min(1),
-  owner: z.string().min(1),
-  options: z.array(optionSchema).nullish(),
-});
-const deltaSchema = z.object({
-  action: z.enum(['delete_db', 'rename_db', 'delete_role', 'rename_role']),
-  name: z.string().min(1),
-  new_name: z.string().min(1).nullish(),
-});
-const shardSchema = z.object({
-  pageservers: z.array(z.object({ libpq_url: z.string().nullish(), grpc_url: z.string().nullish() })),
-});
-const specSchema = z.object({
-  cluster: z
-    .object({
-      cluster_id: z.string().nullish(),
-      name: z.string().nullish(),
-      roles: z.array(roleSchema).default([]),
-      databases: z.array(databaseSchema).default([]),
-      postgresql_conf: z.string().nullish(),
-      settings: z.array(optionSchema).nullish(),
-    })
-    .default({ roles: [], databases: [] }),
-  delta_operations: z.array(deltaSchema).nullish(),
-  skip_pg_catalog_updates: z.boolean().default(false),
-  tenant_id: z.string().nullish(),
-  timeline_id: z.string().nullish(),
-  project_id: z.string().nullish(),
-  branch_id: z.string().nullish(),
-  endpoint_id: z.string().nullish(),
-  pageserver_connstring: z.string().nullish(),
-  pageserver_connection_info: z.object({ shards: z.record(z.string(), shardSchema) }).nullish(),
-  safekeeper_connstrings: z.array(z.string()).nullish(),
-  safekeepers_generation: z.number().int().min(0).nullish(),
-  mode: z.union([z.string(), z.record(z.string(), z.unknown())]).default('Primary'),
-});
+/** More are counted, not listed. */
+const PROBLEMS_SHOWN_MAX = 50;
 
 export interface SpecOption {
   readonly name: string;
@@ -72,6 +32,13 @@ export interface SpecDatabase {
   readonly name: string;
   readonly owner: string;
   readonly options: readonly SpecOption[];
+}
+export interface SpecExtension {
+  readonly name: string;
+  readonly database: string;
+  /** Null: the newest that is installed. */
+  readonly version: string | null;
+  readonly schema: string | null;
 }
 export type DeltaOperation =
   | { readonly action: 'delete_db' | 'delete_role'; readonly name: string }
@@ -93,10 +60,13 @@ export interface ComputeSpec {
   readonly roles: readonly SpecRole[];
   readonly databases: readonly SpecDatabase[];
   readonly deltaOperations: readonly DeltaOperation[];
+  /** To be there in their databases. */
+  readonly extensions: readonly SpecExtension[];
   readonly skipCatalogUpdates: boolean;
+  /** Of the operation that wrote this spec; for logs. */
+  readonly operationUuid: string | null;
 }
 
-type RawSpec = z.infer<typeof specSchema>;
 const OWN_SETTINGS = ['neon.tenant_id', 'neon.timeline_id', 'neon.pageserver_connstring', 'neon.safekeepers'] as const;
 
 /**
@@ -105,41 +75,45 @@ const OWN_SETTINGS = ['neon.tenant_id', 'neon.timeline_id', 'neon.pageserver_con
  */
 export function parseSpec(text: string, pageserverGrpc: string | null): ComputeSpec {
   const raw = readSpec(text);
-  if (raw.mode !== 'Primary') {
-    throw new StorageError(
-      'unimplemented',
-      `compute mode ${JSON.stringify(raw.mode)} is not supported yet; use "Primary"`,
-    );
+  const mode = raw.mode ?? 'Primary';
+  if (mode !== 'Primary') {
+    throw new StorageError('unimplemented', `compute mode ${JSON.stringify(mode)} is not supported yet; use "Primary"`);
   }
   const settings = readSettings(raw);
-  const own = (name: (typeof OWN_SETTINGS)[number]): string | null => settings.get(name) ?? null;
-  const ttid = parseTtid({
-    tenantId: required(raw.tenant_id ?? own('neon.tenant_id'), 'tenant_id or neon.tenant_id'),
-    timelineId: required(raw.timeline_id ?? own('neon.timeline_id'), 'timeline_id or neon.timeline_id'),
-  });
-  const shard =
-    raw.pageserver_connection_info?.shards['0000'] ?? Object.values(raw.pageserver_connection_info?.shards ?? {})[0];
-  const pageserver = shard?.pageservers[0];
-  const connstring = required(
-    raw.pageserver_connstring ?? pageserver?.libpq_url ?? own('neon.pageserver_connstring'),
-    'pageserver_connstring or neon.pageserver_connstring',
-  );
-  const safekeepers = readSafekeepers(raw.safekeeper_connstrings?.join(',') ?? own('neon.safekeepers') ?? '');
-  const result = {
-    ttid,
+  const own = (name: (typeof OWN_SETTINGS)[number]): string => settings.get(name) ?? '';
+  const pageserver = firstPageserver(raw);
+  const connstring = raw.pageserver_connstring ?? pageserver?.libpq_url ?? own('neon.pageserver_connstring');
+  const safekeepers = safekeepersOf(raw.safekeeper_connstrings, own('neon.safekeepers'));
+  const roles = raw.cluster?.roles ?? [];
+  const databases = raw.cluster?.databases ?? [];
+  return Object.freeze({
+    ttid: parseTtid({
+      tenantId: (raw.tenant_id ?? own('neon.tenant_id')).toLowerCase(),
+      timelineId: (raw.timeline_id ?? own('neon.timeline_id')).toLowerCase(),
+    }),
     pageserverConnstring: connstring,
     pageserverGrpcAddr: pageserverGrpc ?? grpcAddr(pageserver?.grpc_url ?? null, connstring),
     safekeepers: safekeepers.addrs,
     safekeepersGeneration: raw.safekeepers_generation ?? safekeepers.generation,
     settings: new Map([...settings].filter(([name]) => !(OWN_SETTINGS as readonly string[]).includes(name))),
-    postgresqlConf: raw.cluster.postgresql_conf ?? '',
+    postgresqlConf: raw.cluster?.postgresql_conf ?? '',
     names: { project: raw.project_id ?? null, branch: raw.branch_id ?? null, endpoint: raw.endpoint_id ?? null },
-    roles: raw.cluster.roles.map(readRole),
-    databases: raw.cluster.databases.map((database) => ({ ...database, options: readOptions(database.options) })),
+    roles: roles.map((role) => ({
+      name: role.name,
+      password: storedSecret(role.encrypted_password ?? null),
+      options: readOptions(role.options),
+    })),
+    databases: databases.map(({ name, owner, options }) => ({ name, owner, options: readOptions(options) })),
     deltaOperations: (raw.delta_operations ?? []).map(readDelta),
-    skipCatalogUpdates: raw.skip_pg_catalog_updates,
-  };
-  return Object.freeze(result);
+    extensions: (raw.extensions ?? []).map(readExtension),
+    skipCatalogUpdates: raw.skip_pg_catalog_updates ?? false,
+    operationUuid: raw.operation_uuid ?? null,
+  });
+}
+
+interface Problem {
+  readonly path: readonly PropertyKey[];
+  readonly message: string;
 }
 
 function readSpec(text: string): RawSpec {
@@ -150,72 +124,141 @@ function readSpec(text: string): RawSpec {
     throw new StorageError('invalid', 'the spec is not JSON', { cause });
   }
   const wrapped = z.object({ spec: z.record(z.string(), z.unknown()) }).safeParse(json);
-  const parsed = specSchema.safeParse(wrapped.success ? wrapped.data.spec : json);
-  if (parsed.success) return parsed.data;
-  const problems = parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`);
-  throw new StorageError('invalid', `the spec is wrong: ${problems.join('; ')}`);
+  const given = wrapped.success ? wrapped.data.spec : json;
+  const parsed = specSchema.safeParse(given);
+  const problems: Problem[] = [...(parsed.error?.issues ?? []), ...crossChecks(given)];
+  if (parsed.success && problems.length === 0) return parsed.data;
+  const shown = problems
+    .slice(0, PROBLEMS_SHOWN_MAX)
+    .map(({ path, message }) => (path.length === 0 ? message : `${path.map(String).join('.')}: ${message}`));
+  if (problems.length > shown.length) shown.push(`and ${problems.length - shown.length} more`);
+  throw new StorageError('invalid', `the spec is wrong: ${shown.join('; ')}`);
 }
 
-function required(value: string | null | undefined, what: string): string {
-  if (value === null || value === undefined || value === '')
-    throw new StorageError('invalid', `the spec lacks ${what}`);
-  return value;
+/** A part of some JSON, or undefined; so that these checks also run on a spec that is wrong elsewhere. */
+function part(json: unknown, ...path: readonly (string | number)[]): unknown {
+  let at = json;
+  for (const key of path) at = typeof at === 'object' && at !== null ? (at as Record<string, unknown>)[key] : undefined;
+  return at ?? undefined;
+}
+
+/** Empty for what is no text. */
+function textOf(json: unknown): string {
+  return typeof json === 'string' ? json : '';
+}
+
+function list(json: unknown): readonly unknown[] {
+  return Array.isArray(json) ? json : [];
+}
+
+/** What no field shows by itself: something is missing everywhere, or there twice. */
+function crossChecks(json: unknown): Problem[] {
+  if (typeof json !== 'object' || json === null) return [];
+  const problems: Problem[] = [];
+  const settings = list(part(json, 'cluster', 'settings'));
+  const named = (setting: unknown, name: string): boolean => textOf(part(setting, 'name')).toLowerCase() === name;
+  const own = (name: string): string => {
+    return textOf(
+      part(
+        settings.findLast((setting) => named(setting, name)),
+        'value',
+      ),
+    );
+  };
+  const present = (value: unknown): boolean => value !== undefined && value !== '';
+  const hasInfo = part(json, 'pageserver_connection_info', 'shards') !== undefined;
+  for (const [field, setting, elsewhere] of [
+    ['tenant_id', 'neon.tenant_id', false],
+    ['timeline_id', 'neon.timeline_id', false],
+    ['pageserver_connstring', 'neon.pageserver_connstring', hasInfo],
+  ] as const) {
+    if (present(part(json, field))) continue;
+    const value = own(setting);
+    if (!present(value) && !elsewhere)
+      problems.push({ path: [field], message: `is missing, and so is the setting ${setting}` });
+    else if (present(value)) problems.push(...ownSettingProblems(setting, value));
+  }
+  problems.push(...safekeeperProblems(part(json, 'safekeeper_connstrings'), own('neon.safekeepers')));
+  for (const kind of ['roles', 'databases'] as const) {
+    const names = list(part(json, 'cluster', kind)).map((entry) => part(entry, 'name'));
+    names.forEach((name, at) => {
+      if (typeof name === 'string' && names.indexOf(name) !== at) {
+        problems.push({ path: ['cluster', kind, at, 'name'], message: `"${name}" is there twice` });
+      }
+    });
+  }
+  return problems;
+}
+
+function ownSettingProblems(name: string, value: string): Problem[] {
+  const path = ['cluster', 'settings', name];
+  if (name !== 'neon.pageserver_connstring') {
+    return /^[0-9a-fA-F]{32}$/.test(value) ? [] : [{ path, message: 'must be 32 hexadecimal digits' }];
+  }
+  try {
+    parseConnstr(value);
+    return [];
+  } catch (error) {
+    return [{ path, message: errorText(error) }];
+  }
+}
+
+function safekeeperProblems(connstrings: unknown, setting: string): Problem[] {
+  const path = connstrings === undefined ? ['cluster', 'settings', 'neon.safekeepers'] : ['safekeeper_connstrings'];
+  try {
+    const given = list(connstrings).filter((entry) => typeof entry === 'string');
+    const { addrs } = safekeepersOf(connstrings === undefined ? null : given, setting);
+    if (addrs.length === 0) {
+      return [
+        { path: ['safekeeper_connstrings'], message: 'names no safekeepers, nor does the setting neon.safekeepers' },
+      ];
+    }
+    if (new Set(addrs).size !== addrs.length)
+      return [{ path, message: `a safekeeper is named twice: ${addrs.join(', ')}` }];
+  } catch (error) {
+    // Mistakes in the entries of the field are told one by one already.
+    if (connstrings === undefined) return [{ path, message: errorText(error) }];
+  }
+  return [];
+}
+
+function safekeepersOf(connstrings: readonly string[] | null | undefined, setting: string) {
+  if (connstrings === null || connstrings === undefined) return readSafekeepers(setting);
+  return { addrs: connstrings.map(safekeeperAddr), generation: 0 };
+}
+
+function firstPageserver(raw: RawSpec) {
+  const shards = raw.pageserver_connection_info?.shards ?? {};
+  return (shards['0000'] ?? Object.values(shards)[0])?.pageservers[0];
 }
 
 function readSettings(raw: RawSpec): Map<string, string> {
-  const settings = new Map<string, string>();
-  for (const { name, value } of raw.cluster.settings ?? []) {
-    if (!/^[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)?$/.test(name)) {
-      throw new StorageError('invalid', `the spec has a setting with the impossible name "${name}"`);
-    }
-    settings.set(name.toLowerCase(), value ?? '');
-  }
-  return settings;
-}
-
-/** "g#7:host:port,host:port" or without the generation. */
-function readSafekeepers(text: string): { addrs: string[]; generation: number } {
-  const match = /^g#(\d+):(.*)$/s.exec(text);
-  const addrs = (match?.[2] ?? text)
-    .split(',')
-    .map((part) => part.trim())
-    .filter((part) => part !== '');
-  if (addrs.length === 0)
-    throw new StorageError('invalid', 'the spec names no safekeepers (safekeeper_connstrings or neon.safekeepers)');
-  for (const addr of addrs) parseAddr(addr);
-  if (new Set(addrs).size !== addrs.length)
-    throw new StorageError('invalid', `a safekeeper is named twice: ${addrs.join(', ')}`);
-  return { addrs, generation: Number(match?.[1] ?? 0) };
+  return new Map((raw.cluster?.settings ?? []).map(({ name, value }) => [name.toLowerCase(), value ?? '']));
 }
 
 function grpcAddr(url: string | null, connstring: string): string {
-  if (url !== null) {
-    const addr = url.replace(/^(grpc|http):\/\//, '').replace(/\/$/, '');
-    parseAddr(addr);
-    return addr;
-  }
-  return formatAddr(parseConnstr(connstring).host, PAGESERVER_GRPC_PORT);
+  if (url !== null) return url.replace(/^(grpc|http):\/\//, '').replace(/\/$/, '');
+  // A list of hosts is for libpq, which tries one after the other; its gRPC server is asked at the first.
+  const [host = ''] = parseConnstr(connstring).host.split(',');
+  return formatAddr(host, PAGESERVER_GRPC_PORT);
 }
 
-function readOptions(options: z.infer<typeof roleSchema>['options']): SpecOption[] {
+function readOptions(options: NonNullable<NonNullable<RawSpec['cluster']>['roles']>[number]['options']): SpecOption[] {
   return (options ?? []).map((option) => ({ name: option.name, value: option.value ?? null }));
 }
 
-function readRole(role: z.infer<typeof roleSchema>): SpecRole {
-  const given = role.encrypted_password ?? null;
-  let password = given;
-  if (given !== null && /^[0-9a-fA-F]{32}$/.test(given)) password = `md5${given.toLowerCase()}`;
-  else if (given !== null && !/^(md5[0-9a-f]{32}|SCRAM-SHA-256\$.+)$/.test(given)) {
-    throw new StorageError(
-      'invalid',
-      `the encrypted_password of role "${role.name}" is neither an MD5 nor a SCRAM-SHA-256 secret`,
-    );
-  }
-  return { name: role.name, password, options: readOptions(role.options) };
+/** As pg_authid stores it: MD5 in small letters behind "md5". */
+function storedSecret(given: string | null): string | null {
+  if (given === null || given.startsWith('SCRAM')) return given;
+  return `md5${given.replace(/^md5(?=.{32}$)/, '').toLowerCase()}`;
 }
 
-function readDelta(delta: z.infer<typeof deltaSchema>): DeltaOperation {
+function readDelta(delta: NonNullable<RawSpec['delta_operations']>[number]): DeltaOperation {
   const { action, name } = delta;
   if (action === 'delete_db' || action === 'delete_role') return { action, name };
-  return { action, name, newName: required(delta.new_name, `new_name of ${action} "${name}"`) };
+  return { action, name, newName: delta.new_name ?? '' };
+}
+
+function readExtension({ name, database, version, schema }: z.infer<typeof extensionSchema>): SpecExtension {
+  return { name, database, version: version ?? null, schema: schema ?? null };
 }

@@ -1,25 +1,19 @@
 /** What a compute tells about itself. */
 import type { Lsn } from '#shared/core/lsn.js';
 import type { TenantTimelineId } from '#shared/core/ids.js';
-
-export type ComputePhase =
-  | 'configuration_pending'
-  | 'init'
-  | 'running'
-  | 'failed'
-  | 'termination_pending_fast'
-  | 'termination_pending_immediate'
-  | 'terminated';
+import type { ComputePhase } from './state-machine.js';
 
 /** Milliseconds each step of the start took; 0 = not done. Steps overlap: their sum exceeds the total. */
 export interface StartTimings {
+  /** From the start of the process until a spec was there. */
+  waitForSpecMs: number;
   /** Election, and recovery of WAL that an earlier compute left undecided. */
   syncSafekeepersMs: number;
   basebackupMs: number;
   basebackupBytes: number;
   startPostgresMs: number;
   configMs: number;
-  /** From the start of the process. */
+  /** From the start of the process, or from the arrival of the spec when there was none then. */
   totalMs: number;
 }
 
@@ -34,13 +28,20 @@ export interface ComputeStatus {
   readonly timings: Readonly<StartTimings>;
   readonly connstr: string;
   readonly startTimeMs: number;
+  /** When somebody last used the database, milliseconds since 1970; null: never since it runs. */
+  readonly lastActiveMs: number | null;
+  /** Settings of the newest spec that take effect only with a new start. */
+  readonly pendingRestart: readonly string[];
 }
 
 export function noTimings(): StartTimings {
-  return { syncSafekeepersMs: 0, basebackupMs: 0, basebackupBytes: 0, startPostgresMs: 0, configMs: 0, totalMs: 0 };
-}
-
-/** Whether a compute in this phase is on its way out: then neither a start goes on, nor is a failure news. */
-export function isEnding(phase: ComputePhase): boolean {
-  return phase === 'failed' || phase === 'terminated' || phase.startsWith('termination_pending');
+  return {
+    waitForSpecMs: 0,
+    syncSafekeepersMs: 0,
+    basebackupMs: 0,
+    basebackupBytes: 0,
+    startPostgresMs: 0,
+    configMs: 0,
+    totalMs: 0,
+  };
 }

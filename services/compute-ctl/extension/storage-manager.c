@@ -81,7 +81,8 @@ get_fork_info(SMgrRelation reln, ForkNumber fork, BlockNumber next_block, ForkIn
 		{
 			ask_page_along(reln, fork, next_block, asked_at);
 			ask_blocks(reln, fork, asked_at, &answer);
-			if (answer.kind == ANSWER_VALUE)
+			/* A map that the page server has never heard of has no blocks there, too: only a main fork may exist and be empty. */
+			if (answer.kind == ANSWER_VALUE && (fork == MAIN_FORKNUM || answer.blocks > 0))
 			{
 				state = FORK_REMOTE;
 				blocks = answer.blocks;
@@ -144,7 +145,8 @@ neon_create(SMgrRelation reln, ForkNumber fork, bool is_redo)
 	if (fork == MAIN_FORKNUM)
 		check_number_is_free(reln, fork);
 	md.create(reln, fork, is_redo);
-	relation_state_created(reln->smgr_rnode.node, fork, current_position());
+	/* A map's creation makes no page of the relation newer: none need be asked for as of now because of it. */
+	relation_state_created(reln->smgr_rnode.node, fork, fork == MAIN_FORKNUM ? current_position() : InvalidXLogRecPtr);
 }
 
 static bool

@@ -31,7 +31,8 @@ export interface PostgresBinary {
 
 /** Finds the server and asks for its version. `bin`: a path, or a name to look for in PATH and the usual places. */
 export async function findPostgres(bin: string): Promise<PostgresBinary> {
-  const candidates = bin.includes('/') ? [bin] : [bin, ...BIN_DIRS.map((dir) => join(dir, bin))];
+  const dirs = [...(process.env['PATH'] ?? '').split(':').filter((dir) => dir !== ''), ...BIN_DIRS];
+  const candidates = bin.includes('/') ? [bin] : dirs.map((dir) => join(dir, bin));
   for (const path of candidates) {
     const output = await promisify(execFile)(path, ['-V']).catch((error: NodeJS.ErrnoException) => {
       if (error.code === 'ENOENT' || error.code === 'EACCES') return null;
@@ -40,7 +41,8 @@ export async function findPostgres(bin: string): Promise<PostgresBinary> {
     if (output === null) continue;
     const match = /PostgreSQL\)? (\d+)\.(\d+)/.exec(output.stdout);
     if (match === null) throw new StorageError('invalid', `"${path}" is no released Postgres: ${output.stdout.trim()}`);
-    return { path, version: Number(match[1]) * 10_000 + Number(match[2]) };
+    // Where links lead to, its other programs lie beside it.
+    return { path: await realpath(path), version: Number(match[1]) * 10_000 + Number(match[2]) };
   }
   throw new StorageError('invalid', `no Postgres server "${bin}" found; name it by --pgbin`);
 }

@@ -18,6 +18,7 @@ import type { BaseBackupHeader } from './base-backup.js';
 import type { TimelineFacts } from './pageserver-client.js';
 import { ProposerRunner } from './proposer-runner.js';
 import { orAborted, retryUnavailable } from './retry.js';
+import { reachStep } from './start-steps.js';
 
 const GREETING_GRACE_MS = 30;
 const PEER_TIMEOUT_MS = 10_000;
@@ -85,7 +86,10 @@ export class StorageSession {
       log,
       events: {
         onNeedStartLsn: () => this.onNeedStartLsn(),
-        onElected: (_term, startLsn) => this.onElected(startLsn),
+        onElected: (_term, startLsn) => {
+          reachStep('elected');
+          this.onElected(startLsn);
+        },
         onRecovered: (lsn) => {
           options.timings.syncSafekeepersMs = performance.now() - this.startedMs;
           resolve(lsn);
@@ -170,6 +174,7 @@ export class StorageSession {
   }
 
   private onHeader(fetch: Fetch, header: BaseBackupHeader): void {
+    reachStep('base-backup-header');
     if (fetch !== this.fetch || fetch.lsn !== INVALID_LSN) return;
     fetch.lsn = header.lsn;
     this.runner.setStartLsn(header.lsn);

@@ -3,33 +3,49 @@ import { ComputeState, TerminateMode } from '#gen/neon/compute/v1/compute.js';
 import type { ComputeServiceServer, GetStatusResponse } from '#gen/neon/compute/v1/compute.js';
 import { lsnToWire } from '#shared/core/lsn.js';
 import { unary } from '#shared/rpc/handlers.js';
-import type { ComputePhase, ComputeStatus } from '../core/status.js';
+import type { Compute } from '../compute.js';
+import type { ComputePhase } from '../core/state-machine.js';
+import type { ComputeStatus } from '../core/status.js';
 
 const STATE: Record<ComputePhase, ComputeState> = {
+  empty: ComputeState.EMPTY,
   configuration_pending: ComputeState.CONFIGURATION_PENDING,
+  configuration: ComputeState.CONFIGURATION,
   init: ComputeState.INIT,
   running: ComputeState.RUNNING,
-  failed: ComputeState.FAILED,
+  refresh_configuration_pending: ComputeState.REFRESH_CONFIGURATION_PENDING,
+  refresh_configuration: ComputeState.REFRESH_CONFIGURATION,
   termination_pending_fast: ComputeState.TERMINATION_PENDING_FAST,
   termination_pending_immediate: ComputeState.TERMINATION_PENDING_IMMEDIATE,
   terminated: ComputeState.TERMINATED,
+  failed: ComputeState.FAILED,
 };
 
-/** What the edges may do with a compute. */
-export interface ComputeControl {
-  status(): ComputeStatus;
-  /** Ends the compute and, in its own time, the process. Resolves with the flush LSN when Postgres has ended. */
-  terminate(mode: 'fast' | 'immediate'): Promise<bigint>;
-}
-
-export function computeService(control: ComputeControl): ComputeServiceServer {
+export function computeService(compute: Compute): ComputeServiceServer {
   return {
-    getStatus: unary(async () => toWire(control.status())),
+    getStatus: unary(async () => toWire(compute.status())),
+    configure: unary(async ({ specJson }) => {
+      await compute.configure(specJson).done;
+      return {};
+    }),
+    refreshConfiguration: unary(async () => {
+      compute.refresh();
+      return {};
+    }),
+    getLastActivity: unary(async () => {
+      const { lastActiveMs, startTimeMs } = compute.status();
+      const idleMs = Math.max(0, Date.now() - (lastActiveMs ?? startTimeMs));
+      return { lastActiveMs: wholeMs(lastActiveMs ?? 0), idleMs: wholeMs(idleMs) };
+    }),
     terminate: unary(async (request) => {
       const mode = request.mode === TerminateMode.IMMEDIATE ? 'immediate' : 'fast';
-      return { flushLsn: await control.terminate(mode) };
+      return { flushLsn: lsnToWire(await compute.terminate(mode)) };
     }),
   };
+}
+
+function wholeMs(ms: number): bigint {
+  return BigInt(Math.round(ms));
 }
 
 function toWire(status: ComputeStatus): GetStatusResponse {
@@ -43,6 +59,8 @@ function toWire(status: ComputeStatus): GetStatusResponse {
     term: BigInt(status.term),
     timings: { ...status.timings, basebackupBytes: BigInt(status.timings.basebackupBytes) },
     connstr: status.connstr,
-    startTimeMs: BigInt(Math.round(status.startTimeMs)),
+    startTimeMs: wholeMs(status.startTimeMs),
+    lastActiveMs: wholeMs(status.lastActiveMs ?? 0),
+    pendingRestart: [...status.pendingRestart],
   };
 }

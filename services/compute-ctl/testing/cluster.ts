@@ -15,6 +15,7 @@ import { createInterface } from 'node:readline';
 import { ManagementServiceClient } from '#gen/neon/pageserver/v1/management.js';
 import { SafekeeperServiceClient } from '#gen/neon/safekeeper/v1/safekeeper.js';
 import type { TimelineStatus } from '#gen/neon/safekeeper/v1/safekeeper.js';
+import { PG_BIN } from '#shared/postgres/testing/temp-cluster.js';
 import { callUnary, createClient } from '#shared/rpc/client.js';
 import { parseReadyLine } from '#shared/runtime/ready.js';
 import type { ReadyLine } from '#shared/runtime/ready.js';
@@ -28,14 +29,14 @@ export class Service {
   readonly logPath: string;
   ready: ReadyLine | null = null;
 
-  constructor(name: string, args: readonly string[], dir: string) {
+  constructor(name: string, args: readonly string[], dir: string, env: Readonly<Record<string, string>> = {}) {
     this.logPath = join(dir, `${name}-${Date.now()}.log`);
     const log = openSync(this.logPath, 'w');
     const service = name.replace(/-?\d+$/, '');
     const script = join(ROOT, 'services', service, 'main.ts');
     this.child = spawn(process.execPath, ['--conditions=source', '--import', 'tsx', script, ...args], {
       cwd: ROOT,
-      env: { ...process.env, NEON_EXIT_WITH_PARENT: '1' },
+      env: { ...process.env, NEON_EXIT_WITH_PARENT: '1', ...env },
       stdio: ['pipe', 'pipe', log],
     });
     closeSync(log);
@@ -88,6 +89,11 @@ export interface ComputeOptions {
   readonly port: number;
   readonly settings?: Readonly<Record<string, string>>;
   readonly spec?: Readonly<Record<string, unknown>>;
+  /** Where the spec comes from, as flags; default: a file that is written for it. */
+  readonly source?: readonly string[];
+  /** Further flags; they win over the usual ones. */
+  readonly args?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 export class Cluster {
@@ -116,8 +122,8 @@ export class Cluster {
     return cluster;
   }
 
-  private spawn(name: string, args: readonly string[]): Service {
-    const service = new Service(name, args, this.dir);
+  private spawn(name: string, args: readonly string[], env: Readonly<Record<string, string>> = {}): Service {
+    const service = new Service(name, args, this.dir, env);
     this.services.push(service);
     return service;
   }
@@ -179,13 +185,10 @@ export class Cluster {
     return status;
   }
 
-  /** Starts compute_ctl; `started()` of the result resolves when queries are answered. */
-  compute(options: ComputeOptions): Service {
-    const { name, port } = options;
-    const dir = join(this.dir, name);
-    mkdirSync(dir, { recursive: true });
-    const settings = { shared_buffers: '16MB', port: String(port), ...options.settings };
-    const spec = {
+  /** A spec for a compute on this timeline. */
+  spec(options: ComputeOptions): Record<string, unknown> {
+    const settings = { shared_buffers: '16MB', port: String(options.port), ...options.settings };
+    return {
       tenant_id: this.tenantId,
       timeline_id: this.timelineId,
       pageserver_connstring: `postgresql://none@${this.pageserver?.ready?.pg ?? ''}`,
@@ -193,23 +196,26 @@ export class Cluster {
       cluster: { settings: Object.entries(settings).map(([key, value]) => ({ name: key, value })) },
       ...options.spec,
     };
-    const specPath = join(dir, 'spec.json');
-    writeFileSync(specPath, JSON.stringify(spec));
+  }
+
+  /** The file that `compute` writes its spec to. */
+  specPath(name: string): string {
+    return join(this.dir, name, 'spec.json');
+  }
+
+  /** Starts compute_ctl; `started()` of the result resolves when queries are answered. */
+  compute(options: ComputeOptions): Service {
+    const { name, port } = options;
+    const dir = join(this.dir, name);
+    mkdirSync(dir, { recursive: true });
+    if (options.source === undefined) writeFileSync(this.specPath(name), JSON.stringify(this.spec(options)));
+    const source = options.source ?? ['-S', this.specPath(name)];
     const grpc = ['--pageserver-grpc', this.pageserver?.ready?.grpc ?? ''];
     const listen = ['--listen-grpc', '127.0.0.1:0', '--listen-http', '127.0.0.1:0'];
-    const args = [
-      '-D',
-      join(dir, 'pgdata'),
-      '-S',
-      specPath,
-      '-C',
-      connstr(port),
-      ...grpc,
-      ...listen,
-      '--linger-ms',
-      '200',
-    ];
-    return this.spawn('compute-ctl', args);
+    const pgbin = ['-b', join(PG_BIN, 'postgres')];
+    const brief = ['--linger-ms', '200', '--terminate-delay-ms', '200', '--refresh-retry-ms', '300'];
+    const args = ['-D', join(dir, 'pgdata'), ...source, '-C', connstr(port), ...pgbin, ...grpc, ...listen, ...brief];
+    return this.spawn('compute-ctl', [...args, ...(options.args ?? [])], options.env ?? {});
   }
 
   /** Kills what still runs and removes the directory. */

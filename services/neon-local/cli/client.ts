@@ -1,5 +1,9 @@
 /** Finds the running daemon of a stack and calls it. */
+import type { Client } from '@grpc/grpc-js';
+import { BranchServiceClient } from '#gen/neon/control/v1/branch.js';
 import { ControlServiceClient } from '#gen/neon/control/v1/control.js';
+import { SnapshotServiceClient } from '#gen/neon/control/v1/snapshot.js';
+import { StorageServiceClient } from '#gen/neon/control/v1/storage.js';
 import { errorKind, StorageError } from '#shared/core/errors.js';
 import { callUnary, createClient } from '#shared/rpc/client.js';
 import { RepoDir, repoDirPath } from '../io/repo-dir.js';
@@ -7,7 +11,11 @@ import { RepoDir, repoDirPath } from '../io/repo-dir.js';
 export interface GlobalOptions {
   readonly repoDir?: string;
   readonly json?: boolean;
+  readonly quiet?: boolean;
 }
+
+/** Making a branch waits for WAL, imports an image, starts and stops computes. */
+export const LONG_DEADLINE_MS = 180_000;
 
 export function openRepo(options: GlobalOptions): RepoDir {
   return new RepoDir(repoDirPath(options.repoDir, process.env));
@@ -28,14 +36,20 @@ export async function pingDaemon(repo: RepoDir): Promise<boolean> {
   }
 }
 
+type ClientType<C extends Client> = Parameters<typeof createClient<C>>[0];
+
 /** Runs `act` with a client of the stack's daemon; tells how to start it when there is none. */
-export async function withDaemon<T>(repo: RepoDir, act: (client: ControlServiceClient) => Promise<T>): Promise<T> {
+async function withClient<C extends Client, T>(
+  Type: ClientType<C>,
+  repo: RepoDir,
+  act: (client: C) => Promise<T>,
+): Promise<T> {
   const info = await repo.daemon();
   if (info === null) {
     await repo.config();
     throw new StorageError('precondition', `the stack in ${repo.path} is not running; start it with "neon start"`);
   }
-  const client = createClient(ControlServiceClient, info.grpcAddr);
+  const client = createClient(Type, info.grpcAddr);
   try {
     return await act(client);
   } catch (error) {
@@ -47,4 +61,20 @@ export async function withDaemon<T>(repo: RepoDir, act: (client: ControlServiceC
   } finally {
     client.close();
   }
+}
+
+export function withDaemon<T>(repo: RepoDir, act: (client: ControlServiceClient) => Promise<T>): Promise<T> {
+  return withClient(ControlServiceClient, repo, act);
+}
+
+export function withStorages<T>(repo: RepoDir, act: (client: StorageServiceClient) => Promise<T>): Promise<T> {
+  return withClient(StorageServiceClient, repo, act);
+}
+
+export function withBranches<T>(repo: RepoDir, act: (client: BranchServiceClient) => Promise<T>): Promise<T> {
+  return withClient(BranchServiceClient, repo, act);
+}
+
+export function withSnapshots<T>(repo: RepoDir, act: (client: SnapshotServiceClient) => Promise<T>): Promise<T> {
+  return withClient(SnapshotServiceClient, repo, act);
 }

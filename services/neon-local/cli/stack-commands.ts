@@ -1,17 +1,22 @@
 /** neon init, start, stop, status, up. */
 import { spawn } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import type { Command } from 'commander';
-import type { Compute, GetStatusResponse } from '#gen/neon/control/v1/control.js';
+import type { GetStatusResponse } from '#gen/neon/control/v1/control.js';
 import { StorageError } from '#shared/core/errors.js';
 import { ensureDir, pathExists } from '#shared/io/files.js';
 import { callUnary } from '#shared/rpc/client.js';
+import { CONFIG_VERSION, SAFEKEEPER_COUNT_MAX, SUSPEND_AFTER_S } from '../core/stack-config.js';
+import type { StackConfig } from '../core/stack-config.js';
+import { parseDurationS } from '../core/time-text.js';
 import type { RepoDir } from '../io/repo-dir.js';
+import { integerIn, portNumber } from './arguments.js';
 import { openRepo, pingDaemon, withDaemon } from './client.js';
 import type { GlobalOptions } from './client.js';
-import { printJson, printTable, say } from './output.js';
+import { printJson, printTable, say, stateText } from './output.js';
+import { computeTable } from './pg-commands.js';
 import { runUp } from './up.js';
 
 const START_TIMEOUT_MS = 120_000;
@@ -26,6 +31,20 @@ export interface InitOptions {
   readonly remoteStorage?: string;
   readonly initdbImage?: string;
   readonly freePorts?: boolean;
+  readonly restPort?: number;
+  readonly grpcPort?: number;
+  readonly connectPort?: number;
+  readonly suspendAfter?: string;
+  readonly tlsCert?: string;
+  readonly tlsKey?: string;
+}
+
+function tlsFiles({ tlsCert, tlsKey }: InitOptions): StackConfig['tls'] {
+  if (tlsCert === undefined && tlsKey === undefined) return null;
+  if (tlsCert === undefined || tlsKey === undefined) {
+    throw new StorageError('invalid', 'give both, --tls-cert and --tls-key, or none of them');
+  }
+  return { certPath: resolve(tlsCert), keyPath: resolve(tlsKey) };
 }
 
 /** Makes the stack's directory; does nothing when it exists. Returns whether it was made. */
@@ -37,11 +56,14 @@ export async function initRepo(repo: RepoDir, options: InitOptions): Promise<boo
   }
   await ensureDir(repo.path);
   await repo.init({
-    version: 1,
+    version: CONFIG_VERSION,
     safekeeperCount: options.safekeepers ?? 3,
     remoteStorage: options.remoteStorage ?? pathToFileURL(join(repo.path, 'storage')).href,
     initdbImage,
     freePorts: options.freePorts ?? false,
+    ports: { rest: options.restPort ?? 0, grpc: options.grpcPort ?? 0, connect: options.connectPort ?? 0 },
+    suspendAfterS: options.suspendAfter === undefined ? SUSPEND_AFTER_S : parseDurationS(options.suspendAfter),
+    tls: tlsFiles(options),
   });
   return true;
 }
@@ -88,19 +110,16 @@ async function stopDaemon(repo: RepoDir): Promise<void> {
   say(`stopped the stack in ${repo.path}`);
 }
 
-export function computeRows(computes: readonly Compute[]): string[][] {
-  return computes.map((compute) => [
-    compute.name,
-    compute.branchName,
-    compute.state,
-    compute.url || compute.error || '-',
-  ]);
+/** How to reach any branch. */
+export function connectHint(connectAddr: string): string {
+  const [host, port] = connectAddr.split(':');
+  return `psql "host=${host} port=${port} user=cloud_admin dbname=postgres options=branch=main"`;
 }
 
 export function printStatus(status: GetStatusResponse): void {
   const rows = status.services.map((service) => [
     service.name,
-    service.state,
+    stateText(service.state),
     service.pid === 0 ? '-' : String(service.pid),
     service.grpcAddr,
     service.httpAddr || '-',
@@ -108,9 +127,12 @@ export function printStatus(status: GetStatusResponse): void {
     String(service.restartCount),
   ]);
   printTable(['SERVICE', 'STATE', 'PID', 'GRPC', 'HTTP', 'POSTGRES', 'RESTARTS'], rows);
+  if (status.restUrl !== '')
+    process.stdout.write(`\nREST: ${status.restUrl}  (OpenAPI: ${status.restUrl}/openapi.json)\n`);
+  if (status.connectAddr !== '') process.stdout.write(`connect: ${connectHint(status.connectAddr)}\n`);
   if (status.computes.length > 0) {
     process.stdout.write('\n');
-    printTable(['COMPUTE', 'BRANCH', 'STATE', 'URL'], computeRows(status.computes));
+    computeTable(status.computes);
   }
 }
 
@@ -120,18 +142,30 @@ async function showStatus(repo: RepoDir, json: boolean): Promise<void> {
   else printStatus(status);
 }
 
-export function addStackCommands(program: Command): void {
-  const options = () => program.opts<GlobalOptions>();
+function addInit(program: Command, options: () => GlobalOptions): void {
   program
     .command('init')
     .description('make the directory of a new stack')
-    .option('--safekeepers <count>', 'number of safekeepers, 1 to 9', (text) => Number.parseInt(text, 10))
+    .option(
+      '--safekeepers <count>',
+      `number of safekeepers, 1 to ${SAFEKEEPER_COUNT_MAX}; default: 3`,
+      integerIn(1, SAFEKEEPER_COUNT_MAX),
+    )
     .option(
       '--remote-storage <url>',
-      'object store: file:///dir or s3://bucket/prefix?endpoint=URL; default: a local directory',
+      'object store of storage "default": file:///dir or s3://bucket/prefix?endpoint=URL; default: a local directory',
     )
     .option('--initdb-image <path>', 'tar that new tenants begin from; default: the one made by the set-up')
     .option('--free-ports', 'any free ports instead of the well-known ones')
+    .option('--rest-port <port>', 'port of REST; default: 3000, or a free one', portNumber)
+    .option('--grpc-port <port>', 'port of gRPC; default: 3001, or a free one', portNumber)
+    .option('--connect-port <port>', 'port of Postgres for all branches; default: 5432, or a free one', portNumber)
+    .option(
+      '--suspend-after <time>',
+      'suspend computes that the connect port started after this time without activity; default: 5m',
+    )
+    .option('--tls-cert <path>', 'certificate of the connect port, PEM; default: a self-signed one is made')
+    .option('--tls-key <path>', 'its key, PEM')
     .action(async (given: InitOptions) => {
       const repo = openRepo(options());
       const made = await initRepo(repo, given);
@@ -139,6 +173,10 @@ export function addStackCommands(program: Command): void {
         made ? `made a stack in ${repo.path}; start it with "neon start"` : `there is a stack in ${repo.path} already`,
       );
     });
+}
+
+export function addStackCommands(program: Command, options: () => GlobalOptions): void {
+  addInit(program, options);
   program
     .command('start')
     .description('start the storage services in the background')
@@ -156,7 +194,7 @@ export function addStackCommands(program: Command): void {
     .description(
       'in the foreground: make what is missing, start everything with a compute on branch main, print its URL',
     )
-    .option('--port <port>', 'port of Postgres', (text) => Number.parseInt(text, 10))
+    .option('--port <port>', 'port of Postgres', portNumber)
     .action(async (given: { port?: number }) => {
       const repo = openRepo(options());
       await initRepo(repo, {});

@@ -17,12 +17,13 @@ const TENANT_DEADLINE_MS = 120_000;
 async function ensureCompute(daemon: Daemon, pgPort: number): Promise<string> {
   const client = createClient(ControlServiceClient, daemon.grpcAddr);
   try {
-    if (daemon.catalog.tenantIds.length === 0) {
-      const request = { tenantId: '', setDefault: true, branchName: MAIN_BRANCH };
+    if (daemon.catalog.tenants.length === 0) {
+      const request = { tenantId: '', setDefault: true, branchName: MAIN_BRANCH, storageName: '' };
       await callUnary(client, client.createTenant, request, { deadlineMs: TENANT_DEADLINE_MS });
     }
     if (!daemon.catalog.computes.some((compute) => compute.name === MAIN_BRANCH)) {
-      const request = { name: MAIN_BRANCH, tenantId: '', branchName: MAIN_BRANCH, pgPort, settings: {} };
+      const place = { tenantId: '', branchName: MAIN_BRANCH, storageName: '' };
+      const request = { name: MAIN_BRANCH, ...place, pgPort, settings: {}, suspendAfterS: 0 };
       await callUnary(client, client.createCompute, request);
     }
     const request = { name: MAIN_BRANCH, timeoutMs: START_TIMEOUT_MS };

@@ -1,37 +1,31 @@
 import { strict as assert } from 'node:assert';
 import { lsn } from '#shared/core/lsn.js';
 import { parseTenantId, parseTimelineId } from '#shared/core/ids.js';
-import {
-  addBranch,
-  addCompute,
-  addTenant,
-  branchTree,
-  checkName,
-  EMPTY_CATALOG,
-  findCompute,
-  resolveTenant,
-} from './catalog.js';
-import type { BranchEntry } from './catalog.js';
+import { addBranch, addCompute, addTenant, branchTree, checkName, findCompute, resolveTenant } from './catalog.js';
+import { emptyCatalog } from './catalog-schema.js';
+import type { BranchEntry } from './catalog-schema.js';
 import { afterDeath, HEALTHY_AFTER_MS, NEVER_DIED, RESTART_DELAY_MS_MAX } from './restart-policy.js';
 import { planServices, serviceFlags } from './stack.js';
+import { readStackConfig } from './stack-config.js';
 
+const EMPTY_CATALOG = emptyCatalog('file:///x');
 const tenant = parseTenantId('a'.repeat(32));
 
 function branch(name: string, parentName: string | null): BranchEntry {
   const timelineId = parseTimelineId('b'.repeat(32));
-  return { name, tenantId: tenant, timelineId, parentName, parentLsn: lsn(0), createdAtMs: 0 };
+  return { name, tenantId: tenant, timelineId, parentName, parentLsn: lsn(0), createdAtMs: 0, retention: null };
 }
 
 describe('catalog', () => {
   it('makes the first tenant the default', () => {
     assert.throws(() => resolveTenant(EMPTY_CATALOG, ''), /neon tenant create/);
-    const catalog = addTenant(EMPTY_CATALOG, tenant, false);
+    const catalog = addTenant(EMPTY_CATALOG, tenant, 'default', false);
     assert.equal(resolveTenant(catalog, ''), tenant);
     assert.throws(() => resolveTenant(catalog, 'c'.repeat(32)), /does not exist/);
   });
 
   it('lists parents before children', () => {
-    let catalog = addTenant(EMPTY_CATALOG, tenant, true);
+    let catalog = addTenant(EMPTY_CATALOG, tenant, 'default', true);
     for (const [name, parent] of [
       ['main', null],
       ['a', 'main'],
@@ -46,8 +40,9 @@ describe('catalog', () => {
   });
 
   it('refuses computes on unknown branches and names that are no names', () => {
-    const catalog = addBranch(addTenant(EMPTY_CATALOG, tenant, true), branch('main', null));
-    const compute = { name: 'main', tenantId: tenant, branchName: 'main', pgPort: 0, pgPortFixed: false, settings: {} };
+    const catalog = addBranch(addTenant(EMPTY_CATALOG, tenant, 'default', true), branch('main', null));
+    const rest = { pgPort: 0, pgPortFixed: false, settings: {}, suspendAfterS: 0, isAutomatic: false };
+    const compute = { name: 'main', tenantId: tenant, branchName: 'main', ...rest };
     assert.equal(findCompute(addCompute(catalog, compute), 'main').branchName, 'main');
     assert.throws(() => addCompute(catalog, { ...compute, branchName: 'none' }), /has no branch "none" .*main/);
     for (const bad of ['', '-a', 'a b', 'a//b', '../x', 'x'.repeat(64)]) assert.throws(() => checkName('branch', bad));
@@ -71,14 +66,10 @@ describe('restart policy', () => {
 
 describe('stack', () => {
   it('gives every service its own ports and the broker to all others', () => {
-    const config = {
-      version: 1 as const,
-      safekeeperCount: 3,
-      remoteStorage: 'file:///x',
-      initdbImage: '/i.tar',
-      freePorts: false,
-    };
-    const services = planServices(config);
+    const config = readStackConfig({
+      ...{ version: 1, safekeeperCount: 3, remoteStorage: 'file:///x', initdbImage: '/i.tar', freePorts: false },
+    });
+    const services = planServices(config, EMPTY_CATALOG.storages);
     const ports = services.flatMap((service) => Object.values(service.defaultPorts));
     assert.equal(new Set(ports).size, ports.length);
     for (const spec of services.slice(1)) {

@@ -1,16 +1,7 @@
 /** Which processes a stack has, on which ports by default, and with which flags each is started. Pure. */
-import { z } from 'zod';
-
-export const stackConfigSchema = z.object({
-  version: z.literal(1),
-  safekeeperCount: z.number().int().min(1).max(9),
-  /** Object store URL; default: a directory of the stack. */
-  remoteStorage: z.string(),
-  initdbImage: z.string(),
-  /** Any free ports instead of the well-known ones. */
-  freePorts: z.boolean().default(false),
-});
-export type StackConfig = z.infer<typeof stackConfigSchema>;
+import { DEFAULT_STORAGE } from './catalog-schema.js';
+import type { StorageEntry } from './catalog-schema.js';
+import type { StackConfig } from './stack-config.js';
 
 /** Kinds of endpoints; the value of a port is its default. */
 export type PortName = 'grpc' | 'http' | 'pg';
@@ -20,10 +11,29 @@ export interface ServiceSpec {
   readonly name: string;
   /** Folder under services/. */
   readonly program: 'storage-broker' | 'safekeeper' | 'pageserver';
+  /** 0 = any free port. */
   readonly defaultPorts: Partial<Record<PortName, number>>;
+  /** What a page server serves. */
+  readonly storage?: StorageEntry;
 }
 
-export function planServices(config: StackConfig): ServiceSpec[] {
+/** Name of the page server of a storage. */
+export function pageserverName(storageName: string): string {
+  return storageName === DEFAULT_STORAGE ? 'pageserver' : `pageserver-${storageName}`;
+}
+
+export function planPageserver(storage: StorageEntry): ServiceSpec {
+  const isDefault = storage.name === DEFAULT_STORAGE;
+  return {
+    name: pageserverName(storage.name),
+    program: 'pageserver',
+    defaultPorts: isDefault ? { grpc: 51051, http: 9898, pg: 6400 } : { grpc: 0, http: 0, pg: 0 },
+    storage,
+  };
+}
+
+/** The services that every stack needs; page servers of further storages come and go with them. */
+export function planServices(config: StackConfig, storages: readonly StorageEntry[]): ServiceSpec[] {
   const safekeepers: ServiceSpec[] = Array.from({ length: config.safekeeperCount }, (_, at) => ({
     name: `safekeeper-${at + 1}`,
     program: 'safekeeper',
@@ -32,7 +42,7 @@ export function planServices(config: StackConfig): ServiceSpec[] {
   return [
     { name: 'storage-broker', program: 'storage-broker', defaultPorts: { grpc: 50051, http: 50052 } },
     ...safekeepers,
-    { name: 'pageserver', program: 'pageserver', defaultPorts: { grpc: 51051, http: 9898, pg: 6400 } },
+    ...storages.map(planPageserver),
   ];
 }
 
@@ -59,12 +69,15 @@ export function serviceFlags(input: LaunchInput): string[] {
       return listen;
     case 'safekeeper': {
       const id = spec.name.slice(spec.name.lastIndexOf('-') + 1);
-      return ['--id', id, '--datadir', dataDir, ...listen, '--broker-endpoint', brokerAddr];
+      return [
+        ...['--id', id, '--datadir', dataDir, ...listen, '--broker-endpoint', brokerAddr],
+        ...['--remote-storage', config.remoteStorage],
+      ];
     }
     case 'pageserver':
       return [
-        ...['--id', '1', '--workdir', dataDir, ...listen, '--listen-pg', addr(ports.pg)],
-        ...['--broker-endpoint', brokerAddr, '--remote-storage', config.remoteStorage],
+        ...['--id', String(spec.storage?.nodeId ?? 1), '--workdir', dataDir, ...listen, '--listen-pg', addr(ports.pg)],
+        ...['--broker-endpoint', brokerAddr, '--remote-storage', spec.storage?.url ?? config.remoteStorage],
         ...['--initdb-image', config.initdbImage],
       ];
   }

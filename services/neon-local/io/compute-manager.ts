@@ -1,6 +1,6 @@
 /** Computes of a stack: each is a compute_ctl child with a throw-away directory. Operations on one compute run one after the other. */
 import { randomUUID } from 'node:crypto';
-import { chmod } from 'node:fs/promises';
+import { chmod, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ComputeServiceClient, TerminateMode } from '#gen/neon/compute/v1/compute.js';
 import { errorText, StorageError } from '#shared/core/errors.js';
@@ -9,7 +9,7 @@ import type { Lsn } from '#shared/core/lsn.js';
 import { ensureDir, removeDurable, writeFileDurable } from '#shared/io/files.js';
 import { callUnary, createClient } from '#shared/rpc/client.js';
 import type { Logger } from '#shared/runtime/log.js';
-import type { ComputeEntry } from '../core/catalog.js';
+import type { ComputeEntry } from '../core/catalog-schema.js';
 import { buildComputeSpec } from '../core/compute-spec.js';
 import { choosePort, isPortTaken } from './ports.js';
 import { programPath } from './storage-stack.js';
@@ -22,6 +22,7 @@ export const START_TIMEOUT_MS = 90_000;
 const STOP_GRACE_MS = 40_000;
 const PORT_ATTEMPTS_MAX = 4;
 const TERMINATE_DEADLINE_MS = 30_000;
+const LINGER_MS = 500;
 /** A terminated compute_ctl ends by itself. */
 const EXIT_AFTER_TERMINATE_MS = 5_000;
 /** compute_ctl ends with this code when a newer compute took the timeline over: starting again would only fight it. */
@@ -35,12 +36,19 @@ export interface ComputeRuntime {
   readonly grpcAddr: string;
 }
 
+/** What a compute is started on. */
+export interface Place {
+  readonly timelineId: string;
+  readonly storageName: string;
+}
+
 const NOT_RUNNING: ComputeRuntime = { state: 'stopped', pid: 0, error: '', logPath: '', grpcAddr: '' };
 
 export interface ComputeManagerOptions {
   readonly baseDir: string;
   readonly pgBin: string;
   readonly stack: StorageStack;
+  readonly runDir: string;
   readonly taken: Set<number>;
   readonly freePorts: boolean;
   readonly log: Logger;
@@ -50,6 +58,9 @@ export interface ComputeManagerOptions {
 export class ComputeManager {
   private readonly options: ComputeManagerOptions;
   private readonly processes = new Map<string, SupervisedProcess>();
+  private readonly pgPorts = new Map<string, number>();
+  /** Which compute writes to a timeline, by timeline id. */
+  private readonly writers = new Map<string, string>();
   private readonly queues = new Map<string, Promise<unknown>>();
 
   constructor(options: ComputeManagerOptions) {
@@ -97,47 +108,76 @@ export class ComputeManager {
   }
 
   /** Starts a compute on a timeline and waits until it answers queries; one that runs already is left alone. Returns its port. */
-  start(entry: ComputeEntry, timelineId: string, timeoutMs: number): Promise<number> {
+  async start(entry: ComputeEntry, place: Place, timeoutMs: number): Promise<number> {
+    this.claim(entry, place.timelineId);
     return this.serial(entry.name, async () => {
       const old = this.processes.get(entry.name);
-      if (old?.state === 'running') return entry.pgPort;
+      if (old?.state === 'running') return this.pgPorts.get(entry.name) ?? entry.pgPort;
       if (old !== undefined) await old.stop(STOP_GRACE_MS);
-      for (let attempt = 1; ; attempt++) {
-        const pgPort = await this.choosePgPort(entry);
-        try {
-          await this.launch(entry, timelineId, pgPort, timeoutMs);
-          return pgPort;
-        } catch (error) {
-          // Somebody took the port between our look and Postgres' start.
-          const again = !entry.pgPortFixed && attempt < PORT_ATTEMPTS_MAX && isPortTaken(errorText(error));
-          if (!again) throw error;
-        }
+      // A stop that came before us gave it away.
+      this.claim(entry, place.timelineId);
+      try {
+        return await this.launchOnFreePort(entry, place, timeoutMs);
+      } catch (error) {
+        this.writers.delete(place.timelineId);
+        throw error;
       }
     });
   }
 
-  private async launch(entry: ComputeEntry, timelineId: string, pgPort: number, timeoutMs: number): Promise<void> {
+  /** Two primaries on one timeline would fence each other for ever: the second is refused here. */
+  private claim(entry: ComputeEntry, timelineId: string): void {
+    const owner = this.writers.get(timelineId);
+    if (owner !== undefined && owner !== entry.name) {
+      const state = this.processes.get(owner)?.state ?? 'starting';
+      if (state !== 'failed' && state !== 'stopped') {
+        const advice = `a branch has one writer; stop it first ("neon pg stop ${owner}"), or make a branch`;
+        throw new StorageError(
+          'precondition',
+          `compute "${owner}" runs on branch "${entry.branchName}" already, and ${advice}`,
+        );
+      }
+    }
+    this.writers.set(timelineId, entry.name);
+  }
+
+  private async launchOnFreePort(entry: ComputeEntry, place: Place, timeoutMs: number): Promise<number> {
+    for (let attempt = 1; ; attempt++) {
+      const pgPort = await this.choosePgPort(entry);
+      try {
+        await this.launch(entry, place, pgPort, timeoutMs);
+        this.pgPorts.set(entry.name, pgPort);
+        return pgPort;
+      } catch (error) {
+        // Somebody took the port between our look and Postgres' start.
+        const again = !entry.pgPortFixed && attempt < PORT_ATTEMPTS_MAX && isPortTaken(errorText(error));
+        if (!again) throw error;
+      }
+    }
+  }
+
+  private async launch(entry: ComputeEntry, place: Place, pgPort: number, timeoutMs: number): Promise<void> {
     const dir = join(this.options.baseDir, entry.name);
     await removeDurable(dir);
     await ensureDir(dir);
     // Postgres may run as another user than we: it must be able to pass through.
     await chmod(dir, 0o711);
     const specPath = join(dir, 'spec.json');
-    await writeFileDurable(specPath, Buffer.from(JSON.stringify(this.spec(entry, timelineId, pgPort), null, 2)));
+    await writeFileDurable(specPath, Buffer.from(JSON.stringify(this.spec(entry, place, pgPort), null, 2)));
     const process = this.makeProcess(entry.name, dir, specPath, pgPort, timeoutMs);
     this.processes.set(entry.name, process);
     await process.start();
   }
 
-  private spec(entry: ComputeEntry, timelineId: string, pgPort: number): Record<string, unknown> {
+  private spec(entry: ComputeEntry, place: Place, pgPort: number): Record<string, unknown> {
     const { stack } = this.options;
     return buildComputeSpec({
       name: entry.name,
       tenantId: entry.tenantId,
-      timelineId,
+      timelineId: place.timelineId,
       pgPort,
-      pageserverPgAddr: stack.addr('pageserver', 'pg'),
-      pageserverGrpcAddr: stack.addr('pageserver', 'grpc'),
+      pageserverPgAddr: stack.pageserverAddr(place.storageName, 'pg'),
+      pageserverGrpcAddr: stack.pageserverAddr(place.storageName, 'grpc'),
       safekeeperAddrs: stack.safekeeperAddrs(),
       settings: entry.settings,
       operationUuid: randomUUID(),
@@ -151,7 +191,7 @@ export class ComputeManager {
     pgPort: number,
     timeoutMs: number,
   ): SupervisedProcess {
-    const { log, logPath, pgBin } = this.options;
+    const { log, logPath, pgBin, runDir } = this.options;
     return new SupervisedProcess({
       name: `compute-${name}`,
       script: programPath('compute-ctl'),
@@ -159,8 +199,11 @@ export class ComputeManager {
         ...['--pgdata', join(dir, 'pgdata'), '--connstr', computeUrl(pgPort), '--spec-path', specPath],
         ...['--pgbin', join(pgBin, 'postgres'), '--compute-id', name],
         ...['--listen-grpc', '127.0.0.1:0', '--listen-http', '127.0.0.1:0'],
+        // Whoever started it is told of a failure when the process ends, so it must not stay.
+        ...['--linger-ms', String(LINGER_MS)],
       ],
       logPath: logPath(`compute-${name}`),
+      runDir,
       log,
       readyTimeoutMs: timeoutMs,
       restartAfter: (exitCode, wasReady) => wasReady && exitCode !== EXIT_FENCED && exitCode !== 0,
@@ -175,6 +218,9 @@ export class ComputeManager {
       const flushLsn = immediate ? INVALID_LSN : await this.terminate(name, process);
       await process.stop(STOP_GRACE_MS, immediate ? 'SIGKILL' : 'SIGTERM');
       this.processes.delete(name);
+      this.options.taken.delete(this.pgPorts.get(name) ?? 0);
+      this.pgPorts.delete(name);
+      for (const [timelineId, owner] of this.writers) if (owner === name) this.writers.delete(timelineId);
       await removeDurable(join(this.options.baseDir, name));
       return flushLsn;
     });
@@ -198,6 +244,11 @@ export class ComputeManager {
     } finally {
       client.close();
     }
+  }
+
+  /** Directories of computes that an earlier daemon could not stop; nothing in them is needed. */
+  async removeLeftovers(): Promise<void> {
+    for (const name of await readdir(this.options.baseDir)) await removeDurable(join(this.options.baseDir, name));
   }
 
   async stopAll(): Promise<void> {

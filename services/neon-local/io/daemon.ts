@@ -1,14 +1,21 @@
-/** The daemon of a stack: owns the directory's lock, the catalog, the storage services, the computes and the control service. */
+/** The daemon of a stack: owns the directory's lock, the catalog, the storage services, the computes and what it serves. */
 import { errorText, StorageError } from '#shared/core/errors.js';
+import type { TenantTimelineId } from '#shared/core/ids.js';
 import { formatLsn, lsn } from '#shared/core/lsn.js';
-import { lockDir } from '#shared/io/files.js';
+import { ensureDir, lockDir } from '#shared/io/files.js';
 import { startGrpcServer } from '#shared/rpc/server.js';
 import type { GrpcServer } from '#shared/rpc/server.js';
 import type { Logger } from '#shared/runtime/log.js';
-import { ControlServiceService } from '#gen/neon/control/v1/control.js';
-import type { Catalog } from '../core/catalog.js';
-import { controlService } from '../rpc/control-service.js';
+import { finishTimeline, storageOf } from '../core/catalog.js';
+import type { Catalog, ComputeEntry } from '../core/catalog-schema.js';
+import type { StackConfig } from '../core/stack-config.js';
+import { startRest } from '../rest/server.js';
+import type { RestServer } from '../rest/server.js';
+import { makeHandlers } from '../rpc/handlers.js';
+import type { ControlHandlers } from '../rpc/handlers.js';
+import { grpcServices } from '../rpc/services.js';
 import { ComputeManager } from './compute-manager.js';
+import { endLeftovers } from './pid-files.js';
 import { choosePort } from './ports.js';
 import { computesDir } from './postgres-user.js';
 import type { RepoDir } from './repo-dir.js';
@@ -16,7 +23,10 @@ import { StorageStack } from './storage-stack.js';
 import { Timelines } from './timelines.js';
 
 const DEFAULT_GRPC_PORT = 3001;
+const DEFAULT_REST_PORT = 3000;
 const DEFAULT_PG_BIN = '/usr/lib/postgresql/15/bin';
+/** Work that could not be finished because a service was away is tried again. */
+const SETTLE_PERIOD_MS = 30_000;
 
 export interface DaemonOptions {
   readonly repo: RepoDir;
@@ -26,30 +36,51 @@ export interface DaemonOptions {
   readonly onShutdownRequest: () => void;
 }
 
+interface Parts {
+  readonly config: StackConfig;
+  readonly stack: StorageStack;
+  readonly computes: ComputeManager;
+  readonly catalog: Catalog;
+  readonly taken: Set<number>;
+  readonly release: () => Promise<void>;
+}
+
 export class Daemon {
   readonly repo: RepoDir;
   readonly log: Logger;
+  readonly config: StackConfig;
   readonly stack: StorageStack;
   readonly computes: ComputeManager;
   readonly timelines: Timelines;
+  readonly handlers: ControlHandlers;
+  /** Directory of Postgres' programs. */
+  readonly pgBin: string;
+  /** Ports that are spoken for. */
+  readonly taken: Set<number>;
   readonly requestShutdown: () => void;
   private catalogNow: Catalog;
   private saving: Promise<unknown> = Promise.resolve();
-  private server: GrpcServer | null = null;
+  private grpc: GrpcServer | null = null;
+  private rest: RestServer | null = null;
+  private settleTimer: NodeJS.Timeout | null = null;
+  private settling: Promise<void> = Promise.resolve();
+  /** Timelines that are being made by a running request: they are not left over. */
+  private readonly underWay = new Set<string>();
   private readonly release: () => Promise<void>;
 
-  private constructor(
-    options: DaemonOptions,
-    parts: { stack: StorageStack; computes: ComputeManager; catalog: Catalog; release: () => Promise<void> },
-  ) {
+  private constructor(options: DaemonOptions, parts: Parts) {
     this.repo = options.repo;
     this.log = options.log;
+    this.pgBin = pgBinOf(options.env);
     this.requestShutdown = options.onShutdownRequest;
+    this.config = parts.config;
     this.stack = parts.stack;
     this.computes = parts.computes;
     this.catalogNow = parts.catalog;
+    this.taken = parts.taken;
     this.release = parts.release;
-    this.timelines = new Timelines(parts.stack, options.log);
+    this.timelines = new Timelines(parts.stack, (tenantId) => storageOf(this.catalogNow, tenantId), options.log);
+    this.handlers = makeHandlers(this);
   }
 
   /** Takes the directory, starts the services and serves. On a failure everything is stopped again. */
@@ -63,22 +94,26 @@ export class Daemon {
     });
     try {
       const catalog = await repo.catalog();
+      await repo.saveConfig(config);
+      await ensureDir(repo.runDir);
+      await endLeftovers(repo.runDir, log);
       const taken = new Set<number>();
-      const usual = config.freePorts ? 0 : DEFAULT_GRPC_PORT;
-      const port = await choosePort([(await repo.ports())['daemon.grpc'] ?? 0, usual], taken);
       const stack = new StorageStack(repo, config, log);
       const computes = new ComputeManager({
         baseDir: await computesDir(repo.path),
-        pgBin: options.env['PG_BIN'] ?? DEFAULT_PG_BIN,
+        pgBin: pgBinOf(options.env),
         stack,
+        runDir: repo.runDir,
         taken,
         freePorts: config.freePorts,
         log,
         logPath: (name) => repo.logPath(name),
       });
-      const daemon = new Daemon(options, { stack, computes, catalog, release });
-      await stack.start(taken);
-      await daemon.serve(port);
+      await computes.removeLeftovers();
+      const daemon = new Daemon(options, { config, stack, computes, catalog, taken, release });
+      const ports = await daemon.choosePorts();
+      await stack.start(taken, catalog.storages);
+      await daemon.serve(ports);
       return daemon;
     } catch (error) {
       await release();
@@ -86,23 +121,69 @@ export class Daemon {
     }
   }
 
-  private async serve(port: number): Promise<void> {
+  private async choosePorts(): Promise<{ grpc: number; rest: number }> {
+    const remembered = await this.repo.ports();
+    const choose = async (name: 'grpc' | 'rest', usual: number) => {
+      const fixed = this.config.ports[name];
+      if (fixed !== 0) {
+        const port = await choosePort([fixed], this.taken);
+        if (port !== fixed)
+          throw new StorageError(
+            'precondition',
+            `port ${fixed} is taken by another program; free it, or change "ports" in config.json`,
+          );
+        return port;
+      }
+      return choosePort([remembered[`daemon.${name}`] ?? 0, this.config.freePorts ? 0 : usual], this.taken);
+    };
+    return { grpc: await choose('grpc', DEFAULT_GRPC_PORT), rest: await choose('rest', DEFAULT_REST_PORT) };
+  }
+
+  private async serve(ports: { grpc: number; rest: number }): Promise<void> {
     try {
-      this.server = await startGrpcServer({
-        addr: `127.0.0.1:${port}`,
+      this.grpc = await startGrpcServer({
+        addr: `127.0.0.1:${ports.grpc}`,
         log: this.log,
-        services: [[ControlServiceService, controlService(this)]],
+        services: grpcServices(this.handlers),
       });
-      await this.repo.savePorts({ ...(await this.repo.ports()), 'daemon.grpc': port });
-      await this.repo.saveDaemon({ pid: process.pid, grpcAddr: this.server.addr });
+      this.rest = await startRest({ addr: `127.0.0.1:${ports.rest}`, log: this.log, handlers: this.handlers });
+      await this.repo.savePorts({
+        ...(await this.repo.ports()),
+        'daemon.grpc': ports.grpc,
+        'daemon.rest': ports.rest,
+      });
+      await this.repo.saveDaemon({
+        pid: process.pid,
+        grpcAddr: this.grpcAddr,
+        restUrl: this.restUrl,
+        connectAddr: '',
+      });
     } catch (error) {
+      await this.rest?.close();
+      await this.grpc?.shutdown(0);
       await this.stack.stop();
       throw error;
     }
+    this.settleTimer = setInterval(() => void this.settle(), SETTLE_PERIOD_MS);
+    void this.settle();
   }
 
   get grpcAddr(): string {
-    return this.server?.addr ?? '';
+    return this.grpc?.addr ?? '';
+  }
+
+  get restUrl(): string {
+    return this.rest === null ? '' : `http://localhost:${this.rest.port}`;
+  }
+
+  get connectAddr(): string {
+    return '';
+  }
+
+  /** URL of a compute through the connect port; empty when there is none. */
+  connectUrl(compute: ComputeEntry): string {
+    if (this.connectAddr === '') return '';
+    return `postgresql://cloud_admin@${this.connectAddr}/postgres?options=endpoint%3D${compute.name}`;
   }
 
   get catalog(): Catalog {
@@ -113,6 +194,7 @@ export class Daemon {
   async changeCatalog(change: (catalog: Catalog) => Catalog): Promise<Catalog> {
     const run = this.saving.then(async () => {
       const next = change(this.catalogNow);
+      if (next === this.catalogNow) return next;
       await this.repo.saveCatalog(next);
       this.catalogNow = next;
       return next;
@@ -121,16 +203,54 @@ export class Daemon {
     return run;
   }
 
-  /** Computes, then services, then our own server. */
+  /**
+   * Runs the making of a timeline that the catalog lists as unfinished: `act` must put it into the catalog. When it fails, or we die,
+   * the timeline is deleted again.
+   */
+  async makingTimeline<T>(ttid: TenantTimelineId, act: () => Promise<T>): Promise<T> {
+    this.underWay.add(ttid.timelineId);
+    try {
+      return await act();
+    } finally {
+      this.underWay.delete(ttid.timelineId);
+      if (this.catalog.unfinished.length > 0) void this.settle();
+    }
+  }
+
+  /** Deletes timelines that no name means any more. What cannot be deleted now is tried again later. */
+  settle(): Promise<void> {
+    this.settling = this.settling.then(async () => {
+      for (const ttid of this.catalog.unfinished) {
+        if (this.underWay.has(ttid.timelineId)) continue;
+        try {
+          await this.timelines.delete(ttid);
+          await this.changeCatalog((catalog) => finishTimeline(catalog, ttid));
+          this.log.info({ ...ttid }, 'deleted a timeline without a name');
+        } catch (error) {
+          this.log.info({ ...ttid, reason: errorText(error) }, 'a timeline without a name cannot be deleted yet');
+        }
+      }
+    });
+    return this.settling;
+  }
+
+  /** Computes, then services, then our own servers. */
   async stop(): Promise<void> {
+    if (this.settleTimer !== null) clearInterval(this.settleTimer);
+    await this.rest?.close();
     await this.computes.stopAll().catch((error: unknown) => {
       this.log.error({ reason: errorText(error) }, 'stopping computes failed');
     });
+    await this.settling;
     await this.stack.stop();
     await this.repo.clearDaemon();
-    await this.server?.shutdown(1_000);
+    await this.grpc?.shutdown(1_000);
     await this.release();
   }
+}
+
+function pgBinOf(env: Readonly<Record<string, string | undefined>>): string {
+  return env['PG_BIN'] ?? DEFAULT_PG_BIN;
 }
 
 /** "0/0" as a dash, for texts. */

@@ -2,8 +2,11 @@
  * The directory of a stack, `.neon` by default:
  *
  *   config.json    what `neon init` fixed (StackConfig)
- *   catalog.json   names of tenants, branches, computes (Catalog)
+ *   catalog.json   names of storages, tenants, branches, computes, snapshots (Catalog)
+ *   credentials.json  keys of S3 storages; for the owner only
  *   ports.json     ports used last, tried first at the next start
+ *   tls/           certificate and key of the connect port
+ *   run/<name>.pid process id and start time of each child
  *   daemon.json    address and pid of the running daemon
  *   LOCK           taken by the running daemon
  *   logs/          one file a process
@@ -18,16 +21,25 @@ import { join, resolve } from 'node:path';
 import { StorageError } from '#shared/core/errors.js';
 import { ensureDir, pathExists, removeDurable, writeFileDurable } from '#shared/io/files.js';
 import { z } from 'zod';
-import { catalogSchema, EMPTY_CATALOG } from '../core/catalog.js';
-import type { Catalog } from '../core/catalog.js';
-import { stackConfigSchema } from '../core/stack.js';
-import type { StackConfig } from '../core/stack.js';
+import { emptyCatalog, readCatalog } from '../core/catalog-schema.js';
+import type { Catalog } from '../core/catalog-schema.js';
+import { readStackConfig } from '../core/stack-config.js';
+import type { StackConfig } from '../core/stack-config.js';
 
 const portsSchema = z.record(z.string(), z.number());
 export type PortMap = z.infer<typeof portsSchema>;
 
-const daemonSchema = z.object({ pid: z.number(), grpcAddr: z.string() });
+const daemonSchema = z.object({
+  pid: z.number(),
+  grpcAddr: z.string(),
+  restUrl: z.string().default(''),
+  connectAddr: z.string().default(''),
+});
 export type DaemonInfo = z.infer<typeof daemonSchema>;
+
+const s3KeysSchema = z.object({ accessKeyId: z.string(), secretAccessKey: z.string(), sessionToken: z.string() });
+export type S3Keys = z.infer<typeof s3KeysSchema>;
+const credentialsSchema = z.record(z.string(), s3KeysSchema);
 
 /** `--repo-dir`, else NEON_REPO_DIR, else ./.neon. */
 export function repoDirPath(given: string | undefined, env: Readonly<Record<string, string | undefined>>): string {
@@ -49,7 +61,12 @@ export class RepoDir {
     return join(this.path, 'data', name);
   }
 
-  private async read<T>(file: string, schema: z.ZodType<T>): Promise<T | null> {
+  /** Directory of the pid files. */
+  get runDir(): string {
+    return join(this.path, 'run');
+  }
+
+  private async read<T>(file: string, parse: (value: unknown) => T): Promise<T | null> {
     const path = join(this.path, file);
     const text = await readFile(path, 'utf8').catch((error: NodeJS.ErrnoException) => {
       if (error.code === 'ENOENT') return null;
@@ -57,8 +74,9 @@ export class RepoDir {
     });
     if (text === null) return null;
     try {
-      return schema.parse(JSON.parse(text));
+      return parse(JSON.parse(text));
     } catch (cause) {
+      if (cause instanceof StorageError) throw cause;
       throw new StorageError('corrupt', `${path} is damaged`, { cause });
     }
   }
@@ -71,28 +89,47 @@ export class RepoDir {
     return pathExists(join(this.path, 'config.json'));
   }
 
+  /** Makes the directory; the config comes last, so that a stack is there only when all of it is. */
   async init(config: StackConfig): Promise<void> {
-    for (const dir of ['logs', 'data', 'computes']) await ensureDir(join(this.path, dir));
+    for (const dir of ['logs', 'data', 'computes', 'run']) await ensureDir(join(this.path, dir));
     await this.write('config.json', config);
   }
 
   async config(): Promise<StackConfig> {
-    const config = await this.read('config.json', stackConfigSchema);
+    const config = await this.read('config.json', readStackConfig);
     if (config === null)
       throw new StorageError('precondition', `there is no stack in ${this.path}; make one with "neon init"`);
     return config;
   }
 
+  async saveConfig(config: StackConfig): Promise<void> {
+    await this.write('config.json', config);
+  }
+
   async catalog(): Promise<Catalog> {
-    return (await this.read('catalog.json', catalogSchema)) ?? EMPTY_CATALOG;
+    const { remoteStorage } = await this.config();
+    return (
+      (await this.read('catalog.json', (value) => readCatalog(value, remoteStorage))) ?? emptyCatalog(remoteStorage)
+    );
   }
 
   async saveCatalog(catalog: Catalog): Promise<void> {
     await this.write('catalog.json', catalog);
   }
 
+  /** Keys of S3 storages by name of the storage. */
+  async credentials(): Promise<Record<string, S3Keys>> {
+    return (await this.read('credentials.json', (value) => credentialsSchema.parse(value))) ?? {};
+  }
+
+  /** Null forgets them. */
+  async saveCredentials(storageName: string, keys: S3Keys | null): Promise<void> {
+    const all = Object.entries(await this.credentials()).filter(([name]) => name !== storageName);
+    await this.write('credentials.json', Object.fromEntries(keys === null ? all : [...all, [storageName, keys]]));
+  }
+
   async ports(): Promise<PortMap> {
-    return (await this.read('ports.json', portsSchema)) ?? {};
+    return (await this.read('ports.json', (value) => portsSchema.parse(value))) ?? {};
   }
 
   async savePorts(ports: PortMap): Promise<void> {
@@ -100,7 +137,7 @@ export class RepoDir {
   }
 
   daemon(): Promise<DaemonInfo | null> {
-    return this.read('daemon.json', daemonSchema);
+    return this.read('daemon.json', (value) => daemonSchema.parse(value));
   }
 
   async saveDaemon(info: DaemonInfo): Promise<void> {

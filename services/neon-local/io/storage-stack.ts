@@ -1,12 +1,18 @@
-/** The storage services of a stack as supervised processes: broker first, then safekeepers and page server together. */
+/**
+ * The storage services of a stack as supervised processes: broker first, then safekeepers and page servers together. Each storage has a
+ * page server of its own; one that does not start keeps only its own storage from being used, but for the default one.
+ */
 import { fileURLToPath } from 'node:url';
 import { errorText, StorageError } from '#shared/core/errors.js';
-import { ensureDir } from '#shared/io/files.js';
+import { ensureDir, removeDurable } from '#shared/io/files.js';
 import type { Logger } from '#shared/runtime/log.js';
-import { planServices, serviceFlags } from '../core/stack.js';
-import type { PortName, ServiceSpec, StackConfig } from '../core/stack.js';
+import { DEFAULT_STORAGE } from '../core/catalog-schema.js';
+import type { StorageEntry } from '../core/catalog-schema.js';
+import { pageserverName, planPageserver, planServices, serviceFlags } from '../core/stack.js';
+import type { PortName, ServiceSpec } from '../core/stack.js';
+import type { StackConfig } from '../core/stack-config.js';
 import { choosePort, isPortTaken } from './ports.js';
-import type { RepoDir } from './repo-dir.js';
+import type { RepoDir, S3Keys } from './repo-dir.js';
 import { SupervisedProcess } from './supervised-process.js';
 
 const READY_TIMEOUT_MS = 60_000;
@@ -15,6 +21,17 @@ const PORT_ATTEMPTS_MAX = 4;
 
 export function programPath(program: string): string {
   return fileURLToPath(new URL(`../../${program}/main.js`, import.meta.url));
+}
+
+/** The variables by which AWS programs take keys; none when the storage has none of its own. */
+export function s3Environment(all: Readonly<Record<string, S3Keys>>, storageName: string): Record<string, string> {
+  const keys = all[storageName];
+  if (keys === undefined) return {};
+  return {
+    AWS_ACCESS_KEY_ID: keys.accessKeyId,
+    AWS_SECRET_ACCESS_KEY: keys.secretAccessKey,
+    ...(keys.sessionToken === '' ? {} : { AWS_SESSION_TOKEN: keys.sessionToken }),
+  };
 }
 
 interface RunningService {
@@ -36,20 +53,67 @@ export class StorageStack {
   }
 
   /** Starts everything; on a failure stops what was started and throws. `taken` holds ports that are spoken for. */
-  async start(taken: Set<number>): Promise<void> {
-    const specs = planServices(this.config);
+  async start(taken: Set<number>, storages: readonly StorageEntry[]): Promise<void> {
+    const specs = planServices(this.config, storages);
     const remembered = await this.repo.ports();
     for (const spec of specs) await this.prepare(spec, remembered, taken);
     try {
       const [broker, ...others] = specs;
       if (broker) await this.startOne(broker.name, taken);
-      const results = await Promise.allSettled(others.map((spec) => this.startOne(spec.name, taken)));
-      const failed = results.filter((result) => result.status === 'rejected').map((result) => errorText(result.reason));
+      const failures = await Promise.all(others.map((spec) => this.tryStart(spec, taken)));
+      const failed = failures.filter((text) => text !== null);
       if (failed.length > 0) throw new StorageError('unavailable', failed.join('\n'));
     } catch (error) {
       await this.stop();
       throw error;
     }
+    await this.savePorts();
+  }
+
+  /** Null, or why a service did not start that nothing works without. */
+  private async tryStart(spec: ServiceSpec, taken: Set<number>): Promise<string | null> {
+    try {
+      await this.startOne(spec.name, taken);
+      return null;
+    } catch (error) {
+      if (spec.storage === undefined || spec.storage.name === DEFAULT_STORAGE) return errorText(error);
+      this.log.warn({ storage: spec.storage.name, reason: errorText(error) }, 'storage cannot be used');
+      return null;
+    }
+  }
+
+  /** Starts the page server of a storage; one that runs is left alone. */
+  async startPageserver(storage: StorageEntry, taken: Set<number>): Promise<void> {
+    const name = pageserverName(storage.name);
+    const before = this.running.get(name)?.process;
+    if (before?.state === 'running') return;
+    if (before !== undefined) await before.stop(STOP_GRACE_MS);
+    await this.prepare(planPageserver(storage), await this.repo.ports(), taken);
+    await this.startOne(name, taken);
+    await this.savePorts();
+  }
+
+  /** Stops the page server of a storage and forgets it, with its copies of layers. */
+  async removePageserver(storageName: string): Promise<void> {
+    const name = pageserverName(storageName);
+    await this.running.get(name)?.process.stop(STOP_GRACE_MS);
+    this.running.delete(name);
+    await removeDurable(this.repo.dataDir(name));
+  }
+
+  /** Address of the page server of a storage. Throws StorageError `unavailable` with the reason when it does not run. */
+  pageserverAddr(storageName: string, port: PortName): string {
+    const service = this.running.get(pageserverName(storageName));
+    if (service === undefined || service.process.state === 'failed') {
+      const why = service?.process.lastError ?? 'it is not started';
+      const log = this.repo.logPath(pageserverName(storageName));
+      throw new StorageError('unavailable', `storage "${storageName}" cannot be used: ${why}; see ${log}`);
+    }
+    return this.addr(service.spec.name, port);
+  }
+
+  private async savePorts(): Promise<void> {
+    const remembered = await this.repo.ports();
     const ports = Object.fromEntries(
       [...this.running.values()].flatMap(({ spec, ports: own }) =>
         Object.entries(own).map(([port, value]) => [`${spec.name}.${port}`, value]),
@@ -81,12 +145,15 @@ export class StorageStack {
     }
     const dataDir = this.repo.dataDir(spec.name);
     await ensureDir(dataDir);
+    const env = spec.storage?.type === 's3' ? s3Environment(await this.repo.credentials(), spec.storage.name) : {};
     const process = new SupervisedProcess({
       name: spec.name,
       script: programPath(spec.program),
       args: () =>
         serviceFlags({ spec, ports, brokerAddr: this.addr('storage-broker', 'grpc'), dataDir, config: this.config }),
       logPath: this.repo.logPath(spec.name),
+      runDir: this.repo.runDir,
+      env,
       log: this.log,
       readyTimeoutMs: READY_TIMEOUT_MS,
       restartAfter: () => true,

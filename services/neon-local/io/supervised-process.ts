@@ -15,6 +15,7 @@ import { parseReadyLine } from '#shared/runtime/ready.js';
 import type { ReadyLine } from '#shared/runtime/ready.js';
 import type { Logger } from '#shared/runtime/log.js';
 import { afterDeath, NEVER_DIED } from '../core/restart-policy.js';
+import { removePidFile, writePidFile } from './pid-files.js';
 
 export type ProcessState = 'starting' | 'running' | 'backoff' | 'stopped' | 'failed';
 
@@ -25,6 +26,10 @@ export interface ProcessOptions {
   /** Made anew for each start. */
   readonly args: () => readonly string[];
   readonly logPath: string;
+  /** Pid files go here. */
+  readonly runDir: string;
+  /** On top of our own environment. */
+  readonly env?: Readonly<Record<string, string>>;
   readonly log: Logger;
   readonly readyTimeoutMs: number;
   /** Whether an end with this exit code (null = signal) shall be followed by a new start. */
@@ -90,11 +95,13 @@ export class SupervisedProcess {
       env: {
         NODE_COMPILE_CACHE: join(dirname(options.logPath), '.compiled'),
         ...process.env,
+        ...options.env,
         [EXIT_WITH_PARENT_ENV]: '1',
       },
     });
     closeSync(logFile);
     this.child = child;
+    if (child.pid !== undefined) writePidFile(options.runDir, this.name, child.pid);
     // Writing never happens; the pipe only tells the child that we live.
     child.stdin?.on('error', () => undefined);
     const exited = once(child, 'exit') as Promise<[number | null, NodeJS.Signals | null]>;
@@ -143,6 +150,7 @@ export class SupervisedProcess {
   private onExit(code: number | null, signal: NodeJS.Signals | null, startedAt: number): void {
     const { log, restartAfter } = this.options;
     const wasReady = this.state === 'running';
+    removePidFile(this.options.runDir, this.name);
     this.child = null;
     this.lastError = signal === null ? `exit code ${code}` : `killed by ${signal}`;
     if (this.stopping || (wasReady && code === 0 && !restartAfter(code, wasReady))) {

@@ -1,10 +1,13 @@
-/** Computes: create, start, stop, destroy, list. */
+/** Computes: create, start, stop, destroy, list, show. */
+import { randomBytes } from 'node:crypto';
 import type {
   Compute,
   CreateComputeRequest,
   CreateComputeResponse,
   DestroyComputeRequest,
   DestroyComputeResponse,
+  GetComputeRequest,
+  GetComputeResponse,
   ListComputesRequest,
   ListComputesResponse,
   StartComputeRequest,
@@ -13,21 +16,28 @@ import type {
   StopComputeResponse,
 } from '#gen/neon/control/v1/control.js';
 import { StorageError } from '#shared/core/errors.js';
+import { idFromBytes, parseTenantId } from '#shared/core/ids.js';
+import type { TenantId } from '#shared/core/ids.js';
 import { lsnToWire } from '#shared/core/lsn.js';
-import { unary } from '#shared/rpc/handlers.js';
 import {
   addCompute,
+  checkFlatName,
+  computesOf,
   defaultComputeName,
   findBranch,
   findCompute,
+  findStorage,
   MAIN_BRANCH,
   removeCompute,
   resolveTenant,
+  storageOf,
+  tenantsOf,
   updateCompute,
 } from '../core/catalog.js';
-import type { ComputeEntry } from '../core/catalog.js';
+import type { BranchEntry, ComputeEntry } from '../core/catalog-schema.js';
 import { computeUrl, START_TIMEOUT_MS } from '../io/compute-manager.js';
 import type { Daemon } from '../io/daemon.js';
+import { ensureTenant, makeRootBranch } from './tenants.js';
 
 export function computeMessage(daemon: Daemon, entry: ComputeEntry): Compute {
   const runtime = daemon.computes.runtime(entry.name);
@@ -44,68 +54,126 @@ export function computeMessage(daemon: Daemon, entry: ComputeEntry): Compute {
     error: runtime.error,
     logPath: runtime.logPath,
     grpcAddr: runtime.grpcAddr,
+    storageName: storageOf(daemon.catalog, entry.tenantId),
+    suspendAfterS: Math.round(entry.suspendAfterS),
+    connectUrl: daemon.connectUrl(entry),
   };
 }
 
+/** Where a new compute's data lies. With a storage and no branch, and no branch called as the compute, a new database is made. */
+async function placeOf(daemon: Daemon, request: CreateComputeRequest): Promise<BranchEntry> {
+  const { storageName, name } = request;
+  if (storageName !== '') findStorage(daemon.catalog, storageName);
+  if (request.branchName !== '' || storageName === '') {
+    const tenant = resolveTenant(daemon.catalog, request.tenantId, storageName);
+    return findBranch(daemon.catalog, tenant, request.branchName === '' ? MAIN_BRANCH : request.branchName);
+  }
+  if (name === '') throw new StorageError('invalid', 'name the compute');
+  checkFlatName('compute', name);
+  const own = tenantsOf(daemon.catalog, storageName);
+  const tenantId: TenantId | undefined = request.tenantId === '' ? own[0] : parseTenantId(request.tenantId);
+  if (tenantId === undefined) {
+    const fresh = parseTenantId(idFromBytes(randomBytes(16)));
+    return ensureTenant(daemon, { tenantId: fresh, storageName, branchName: name, setDefault: false });
+  }
+  const known = daemon.catalog.branches.find((entry) => entry.tenantId === tenantId && entry.name === name);
+  if (known) return known;
+  await daemon.timelines.createTenant(tenantId);
+  return makeRootBranch(daemon, tenantId, name);
+}
+
 async function create(daemon: Daemon, request: CreateComputeRequest): Promise<CreateComputeResponse> {
-  const tenantId = resolveTenant(daemon.catalog, request.tenantId);
-  const branchName = request.branchName === '' ? MAIN_BRANCH : request.branchName;
   if (request.pgPort > 65535) throw new StorageError('invalid', `${request.pgPort} is no port`);
+  if (daemon.catalog.computes.some((entry) => entry.name === request.name)) {
+    throw new StorageError('already-exists', `compute "${request.name}" exists already; choose another name`);
+  }
+  const branch = await placeOf(daemon, request);
   const entry: ComputeEntry = {
-    name: request.name === '' ? defaultComputeName(branchName) : request.name,
-    tenantId,
-    branchName,
+    name: request.name === '' ? defaultComputeName(branch.name) : request.name,
+    tenantId: branch.tenantId,
+    branchName: branch.name,
     pgPort: request.pgPort,
     pgPortFixed: request.pgPort !== 0,
     settings: request.settings,
+    suspendAfterS: request.suspendAfterS,
+    isAutomatic: false,
   };
   await daemon.changeCatalog((catalog) => addCompute(catalog, entry));
   return { compute: computeMessage(daemon, entry) };
 }
 
-/** Two primaries on one timeline would fence each other for ever: the second is refused here. */
-function checkNoOtherPrimary(daemon: Daemon, entry: ComputeEntry): void {
-  const other = daemon.catalog.computes.find(
-    (compute) =>
-      compute.name !== entry.name &&
-      compute.tenantId === entry.tenantId &&
-      compute.branchName === entry.branchName &&
-      ['running', 'starting', 'backoff'].includes(daemon.computes.runtime(compute.name).state),
-  );
-  if (other) {
-    throw new StorageError(
-      'precondition',
-      `compute "${other.name}" runs on branch "${entry.branchName}" already, and a branch has one writer; stop it first, or make a branch`,
-    );
-  }
+/** Starts a compute and waits until it answers queries. Returns its entry, with the port that it got. */
+export async function startCompute(daemon: Daemon, name: string, timeoutMs: number): Promise<ComputeEntry> {
+  const entry = findCompute(daemon.catalog, name);
+  const branch = findBranch(daemon.catalog, entry.tenantId, entry.branchName);
+  const storageName = storageOf(daemon.catalog, entry.tenantId);
+  await daemon.stack.startPageserver(findStorage(daemon.catalog, storageName), daemon.taken);
+  const place = { timelineId: branch.timelineId, storageName };
+  const pgPort = await daemon.computes.start(entry, place, timeoutMs === 0 ? START_TIMEOUT_MS : timeoutMs);
+  await daemon.changeCatalog((catalog) => {
+    const now = catalog.computes.find((compute) => compute.name === name);
+    return now === undefined || now.pgPort === pgPort ? catalog : updateCompute(catalog, name, { pgPort });
+  });
+  return findCompute(daemon.catalog, name);
 }
 
-async function start(daemon: Daemon, request: StartComputeRequest): Promise<StartComputeResponse> {
-  const entry = findCompute(daemon.catalog, request.name);
-  const branch = findBranch(daemon.catalog, entry.tenantId, entry.branchName);
-  checkNoOtherPrimary(daemon, entry);
-  const timeoutMs = request.timeoutMs === 0 ? START_TIMEOUT_MS : request.timeoutMs;
-  const pgPort = await daemon.computes.start(entry, branch.timelineId, timeoutMs);
-  if (pgPort !== entry.pgPort) await daemon.changeCatalog((catalog) => updateCompute(catalog, entry.name, { pgPort }));
-  return { compute: computeMessage(daemon, findCompute(daemon.catalog, entry.name)) };
+/** The compute that serves a branch: the one that runs, else one that could; null when none is registered. */
+export function computeOfBranch(daemon: Daemon, branch: BranchEntry): ComputeEntry | null {
+  const all = computesOf(daemon.catalog, branch);
+  const isUp = (entry: ComputeEntry) => ['running', 'starting'].includes(daemon.computes.runtime(entry.name).state);
+  const usual = defaultComputeName(branch.name);
+  return all.find(isUp) ?? all.find((entry) => entry.name === usual) ?? all[0] ?? null;
+}
+
+/** A compute for a branch; when none is registered, one is, which is suspended when it is not used. */
+export async function ensureCompute(daemon: Daemon, branch: BranchEntry): Promise<ComputeEntry> {
+  const known = computeOfBranch(daemon, branch);
+  if (known !== null) return known;
+  let made: ComputeEntry | undefined;
+  await daemon.changeCatalog((catalog) => {
+    // Another connection may have been quicker.
+    made = computesOf(catalog, branch)[0];
+    if (made) return catalog;
+    const usual = defaultComputeName(branch.name);
+    const taken = new Set(catalog.computes.map((entry) => entry.name));
+    let name = usual;
+    for (let number = 2; taken.has(name); number++) name = `${usual.slice(0, 55)}-${number}`;
+    const { suspendAfterS } = daemon.config;
+    made = {
+      ...{ name, tenantId: branch.tenantId, branchName: branch.name, pgPort: 0, pgPortFixed: false, settings: {} },
+      ...{ suspendAfterS, isAutomatic: true },
+    };
+    return addCompute(catalog, made);
+  });
+  if (made === undefined) throw new StorageError('internal', 'no compute was made');
+  return made;
+}
+
+/** URL of a running compute on a branch, started when necessary. */
+export async function ensureUrl(daemon: Daemon, branch: BranchEntry): Promise<string> {
+  const compute = await ensureCompute(daemon, branch);
+  return computeUrl((await startCompute(daemon, compute.name, 0)).pgPort);
 }
 
 export function computeHandlers(daemon: Daemon) {
   return {
-    createCompute: unary<CreateComputeRequest, CreateComputeResponse>((request) => create(daemon, request)),
-    startCompute: unary<StartComputeRequest, StartComputeResponse>((request) => start(daemon, request)),
-    stopCompute: unary<StopComputeRequest, StopComputeResponse>(async (request) => {
+    createCompute: (request: CreateComputeRequest): Promise<CreateComputeResponse> => create(daemon, request),
+    startCompute: async (request: StartComputeRequest): Promise<StartComputeResponse> => ({
+      compute: computeMessage(daemon, await startCompute(daemon, request.name, request.timeoutMs)),
+    }),
+    stopCompute: async (request: StopComputeRequest): Promise<StopComputeResponse> => {
       const entry = findCompute(daemon.catalog, request.name);
       return { flushLsn: lsnToWire(await daemon.computes.stop(entry.name, request.immediate)) };
-    }),
-    destroyCompute: unary<DestroyComputeRequest, DestroyComputeResponse>(async (request) => {
+    },
+    destroyCompute: async (request: DestroyComputeRequest): Promise<DestroyComputeResponse> => {
       const existed = daemon.catalog.computes.some((entry) => entry.name === request.name);
       await daemon.computes.stop(request.name, false);
       if (existed) await daemon.changeCatalog((catalog) => removeCompute(catalog, request.name));
       return { existed };
-    }),
-    listComputes: unary<ListComputesRequest, ListComputesResponse>(() =>
+    },
+    getCompute: (request: GetComputeRequest): Promise<GetComputeResponse> =>
+      Promise.resolve().then(() => ({ compute: computeMessage(daemon, findCompute(daemon.catalog, request.name)) })),
+    listComputes: (_request: ListComputesRequest): Promise<ListComputesResponse> =>
       Promise.resolve({ computes: daemon.catalog.computes.map((entry) => computeMessage(daemon, entry)) }),
-    ),
   };
 }

@@ -3,6 +3,10 @@ import { StorageError } from '#shared/core/errors.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import { formatRel, type RelTag } from '../core/keyspace.js';
 
+export interface PageAddress extends RelTag {
+  readonly block: number;
+}
+
 /** Positions: every read is of the state as of and including records that end at or below `at`, which must be <= lastRecordLsn. */
 export interface PageReader {
   readonly lastRecordLsn: Lsn;
@@ -17,6 +21,8 @@ export interface PageReader {
   tryPage(rel: RelTag, block: number, at: Lsn): Uint8Array | undefined;
   /** As tryPage. StorageError `not-found` ("relation not found: …") for a main or init fork that does not exist. */
   page(rel: RelTag, block: number, at: Lsn): Promise<Uint8Array>;
+  /** As `page` for each, in order, with one plan for all. Rejects only when `signal` is aborted. */
+  pages(wanted: readonly PageAddress[], at: Lsn, signal: AbortSignal): Promise<Array<Uint8Array | StorageError>>;
   /** Blocks; null when the fork does not exist. */
   relSize(rel: RelTag, at: Lsn): Promise<number | null>;
   /** Bytes of a database's relations in the default tablespace. */

@@ -12,6 +12,9 @@ export class PagestreamStats {
   /** Requests that had to wait for WAL. */
   waits = 0;
   errors = 0;
+  /** Pages read with one plan, and such plans. */
+  batchedPages = 0;
+  batches = 0;
   inFlight = 0;
   readonly #slow = REQUEST_NAMES.map(() => 0);
   readonly #slowMs = REQUEST_NAMES.map(() => 0);
@@ -25,6 +28,11 @@ export class PagestreamStats {
 
   reportFailure(error: unknown): void {
     this.#onFailure(error);
+  }
+
+  recordBatch(pageCount: number): void {
+    this.batches++;
+    this.batchedPages += pageCount;
   }
 
   /** A request that was answered by the slow path. */

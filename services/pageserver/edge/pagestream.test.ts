@@ -7,7 +7,7 @@ import type { WireSink } from '#shared/postgres/wire/server-session.js';
 import { WireSession } from '#shared/postgres/wire/server-session.js';
 import type { RelTag } from '../core/keyspace.js';
 import { parseCommand } from './command.js';
-import type { PageReader } from './page-reader.js';
+import type { PageAddress, PageReader } from './page-reader.js';
 import { relationNotFound } from './page-reader.js';
 import type { PagestreamVersion } from './pagestream-codec.js';
 import { PagestreamRequest } from './pagestream-codec.js';
@@ -22,6 +22,8 @@ class ScriptedReader implements PageReader {
   lastRecordLsn = lsn(1000);
   minReadableLsn = lsn(100);
   readonly slow = new Set<number>();
+  /** How many pages were asked for with each plan. */
+  readonly plans: number[] = [];
   readonly pending: Array<{ block: number; finish: (error?: unknown) => void }> = [];
 
   async waitLsn(target: Lsn): Promise<void> {
@@ -37,6 +39,17 @@ class ScriptedReader implements PageReader {
         finish: (error) => (error === undefined ? resolve(pageOf(block, at)) : reject(error)),
       });
     });
+  }
+  async pages(wanted: readonly PageAddress[], at: Lsn): Promise<Array<Uint8Array | StorageError>> {
+    this.plans.push(wanted.length);
+    return Promise.all(
+      wanted.map((address) =>
+        this.page(address, address.block, at).catch((error: unknown) => {
+          if (error instanceof StorageError) return error;
+          throw error;
+        }),
+      ),
+    );
   }
   async relSize(rel: RelTag): Promise<number | null> {
     return rel.rel === 404 ? null : rel.rel;
@@ -205,6 +218,25 @@ describe('pagestream', () => {
     );
     assert.equal(answers[1]?.toString('utf8', 25), 'relation not found: 1/2/3\0');
     assert.match(answers[3]?.toString('utf8', 25) ?? '', /below the GC cutoff 0\/64/);
+  });
+
+  it('reads what comes together with one plan, but not what another LSN is asked for', async () => {
+    const { reader, session } = open();
+    for (let block = 1; block <= 6; block++) reader.slow.add(block);
+    session.feed(Buffer.concat([getPage(1, 1), getPage(2, 2), getPage(3, 3)]));
+    await settle();
+    session.feed(Buffer.concat([getPage(4, 4), getPage(5, 5, lsn(500)), getPage(6, 6, lsn(500))]));
+    await settle();
+    assert.deepEqual(reader.plans, [3, 1, 2]);
+  });
+
+  it('reads nothing for a client that is gone', async () => {
+    const { reader, session } = open();
+    reader.slow.add(1);
+    session.feed(getPage(1, 1));
+    session.closed();
+    await settle();
+    assert.deepEqual(reader.plans, []);
   });
 
   it('closes when the timeline stops, so that the client comes again', async () => {

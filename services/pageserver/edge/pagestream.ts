@@ -2,8 +2,8 @@
  * The compute's read path: requests of one connection, answered strictly in order.
  *
  * A page that can be had without waiting is answered on the spot (no promise, no queue). The first request that must wait opens the
- * queue; later ones run at the same time and their answers wait in it for their turn. The queue is bounded: when it is full the
- * session takes no more from the socket. A request that fails gets an error response and the stream goes on; only when the timeline
+ * queue; later ones run at the same time and their answers wait in it for their turn. Page requests that came together are read
+ * together (page-batches.ts). The queue is bounded: when it is full the session takes no more from the socket. A request that fails gets an error response and the stream goes on; only when the timeline
  * stops is the connection closed, so that the client comes again.
  */
 import { AssertionFailure } from '#shared/core/assert.js';
@@ -11,6 +11,7 @@ import { errorKind, errorText, StorageError } from '#shared/core/errors.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import type { CopyHandler, WireSession } from '#shared/postgres/wire/server-session.js';
 import { FORK_FSM, FORK_VM } from '../core/keyspace.js';
+import { PageBatches } from './page-batches.js';
 import { type PageReader, relationNotFound } from './page-reader.js';
 import type { PagestreamVersion } from './pagestream-codec.js';
 import * as codec from './pagestream-codec.js';
@@ -39,7 +40,9 @@ export class Pagestream implements CopyHandler {
   readonly #abort = new AbortController();
   /** Answers that may not be sent yet, in the order of their requests. */
   readonly #queue: Slot[] = [];
+  readonly #batches: PageBatches;
   #ending = false;
+  #sendScheduled = false;
 
   constructor(session: WireSession, reader: PageReader, options: PagestreamOptions, stats: PagestreamStats) {
     this.#session = session;
@@ -47,6 +50,7 @@ export class Pagestream implements CopyHandler {
     this.#options = options;
     this.#stats = stats;
     this.#request = new codec.PagestreamRequest(options.version);
+    this.#batches = new PageBatches(reader, this.#abort.signal, stats);
   }
 
   data(buffer: Buffer, start: number, end: number): boolean {
@@ -102,8 +106,18 @@ export class Pagestream implements CopyHandler {
       })
       .finally(() => {
         this.#stats.inFlight--;
-        this.#sendReady();
+        this.#scheduleSend();
       });
+  }
+
+  /** Answers of one batch become ready together: they leave in one write. */
+  #scheduleSend(): void {
+    if (this.#sendScheduled) return;
+    this.#sendScheduled = true;
+    queueMicrotask(() => {
+      this.#sendScheduled = false;
+      this.#sendReady();
+    });
   }
 
   #answerError(request: codec.PagestreamRequest, error: unknown): readonly Uint8Array[] {
@@ -118,7 +132,7 @@ export class Pagestream implements CopyHandler {
   async #answer(request: codec.PagestreamRequest): Promise<readonly Uint8Array[]> {
     const at = await this.#waitForLsn(request);
     if (request.tag !== codec.REQUEST_GETPAGE) return [await this.#answerSmall(request, at)];
-    return [codec.encodePageHeader(request), await this.#reader.page(request, request.block, at)];
+    return [codec.encodePageHeader(request), await this.#batches.read(request, at)];
   }
 
   async #answerSmall(request: codec.PagestreamRequest, at: Lsn): Promise<Buffer> {

@@ -1,4 +1,5 @@
 /** Positioned reads over many files with a bounded number of open handles. A file that is being read is never closed under it. */
+import { read as readFd } from 'node:fs';
 import { open } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { StorageError, wrapError } from '#shared/core/errors.js';
@@ -11,6 +12,16 @@ interface OpenFile extends LruEntry {
   readers: number;
   /** Out of the pool: the last reader closes it. */
   dropped: boolean;
+}
+
+/** By number: FileHandle's own read costs half as much again. The handle stays open while `file.readers` counts us. */
+function readAt(fd: number, bytes: Buffer, from: { done: number; position: number }): Promise<number> {
+  return new Promise((resolve, reject) => {
+    readFd(fd, bytes, from.done, bytes.length - from.done, from.position, (error, bytesRead) => {
+      if (error === null) resolve(bytesRead);
+      else reject(error);
+    });
+  });
 }
 
 export class FilePool {
@@ -31,7 +42,7 @@ export class FilePool {
       const bytes = Buffer.allocUnsafeSlow(length);
       let done = 0;
       while (done < length) {
-        const { bytesRead } = await handle.read(bytes, done, length - done, offset + done);
+        const bytesRead = await readAt(handle.fd, bytes, { done, position: offset + done });
         if (bytesRead === 0) {
           throw new StorageError('corrupt', `${path} ends at byte ${offset + done}, wanted ${offset + length}`);
         }

@@ -26,6 +26,25 @@ import type { CachedBlock, CachedIndex, LayerFile } from './layer-file.js';
 import { temporaryName } from './layer-writer.js';
 import { LocalFiles } from './local-files.js';
 
+/** 32 KiB each before compression: bounds the memory of one read. */
+const BLOCKS_A_READ_MAX = 32;
+
+/** Stored bytes of neighbouring blocks, from `offset` of the file on. */
+interface StoredRun {
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+}
+
+function blockName(layer: LayerFile, blockNumber: number): string {
+  return `${layer.path} ${blockNumber}`;
+}
+
+/** A block that is stored as it is gets memory of its own: it would keep the whole read alive. */
+function cut(bytes: Uint8Array, at: number, place: { storedLength: number; rawLength: number }): Uint8Array {
+  const stored = bytes.subarray(at, at + place.storedLength);
+  return place.rawLength === place.storedLength ? Uint8Array.from(stored) : stored;
+}
+
 export class LayerCache implements LoadedBlocks<LayerFile> {
   downloadCount = 0;
   blockReadCount = 0;
@@ -79,9 +98,20 @@ export class LayerCache implements LoadedBlocks<LayerFile> {
     });
   }
 
-  loadBlock(layer: LayerFile, index: LayerIndex, blockNumber: number): Promise<DecodedBlock> {
-    return this.once(`${layer.path} ${blockNumber}`, async () => {
-      const block = await this.healing(layer, () => this.readBlock(layer, index, blockNumber));
+  /** `run`: a read under way that has the block; a second attempt reads it alone. */
+  loadBlock(
+    layer: LayerFile,
+    index: LayerIndex,
+    blockNumber: number,
+    run: Promise<StoredRun> | null = null,
+  ): Promise<DecodedBlock> {
+    let rest = run;
+    return this.once(blockName(layer, blockNumber), async () => {
+      const block = await this.healing(layer, () => {
+        const from = rest;
+        rest = null;
+        return this.readBlock(layer, index, blockNumber, from);
+      });
       const { sizeBytes } = block;
       const entry: CachedBlock = { kind: 'block', layer, blockNumber, block, sizeBytes, newer: null, older: null };
       if (!layer.retired && !layer.cachedBlocks.has(blockNumber)) {
@@ -92,10 +122,58 @@ export class LayerCache implements LoadedBlocks<LayerFile> {
     });
   }
 
+  /** Several blocks, ascending; neighbours that nobody is loading yet come with one read. */
+  async loadBlocks(
+    layer: LayerFile,
+    index: LayerIndex,
+    blockNumbers: readonly number[],
+  ): Promise<Map<number, DecodedBlock>> {
+    const found = new Map<number, DecodedBlock>();
+    const loads: Promise<void>[] = [];
+    const start = (n: number, run: Promise<StoredRun> | null) => {
+      loads.push(this.loadBlock(layer, index, n, run).then((block) => void found.set(n, block)));
+    };
+    let run: number[] = [];
+    const readRun = () => {
+      const read = run.length > 1 ? this.readRun(layer, index, run) : null;
+      for (const n of run) start(n, read);
+      run = [];
+    };
+    for (const n of blockNumbers) {
+      const cached = this.block(layer, index, n);
+      if (run.length > 0 && (run.at(-1) !== n - 1 || run.length === BLOCKS_A_READ_MAX)) readRun();
+      if (cached !== undefined) found.set(n, cached);
+      else if (this.loading.has(blockName(layer, n))) start(n, null);
+      else run.push(n);
+    }
+    readRun();
+    await Promise.all(loads);
+    return found;
+  }
+
+  /** The stored bytes of neighbouring blocks. */
+  private readRun(layer: LayerFile, index: LayerIndex, run: readonly number[]): Promise<StoredRun> {
+    const first = index.place(run[0]!);
+    const last = index.place(run.at(-1)!);
+    const length = last.offset + last.storedLength - first.offset;
+    const read = this.withFile(layer, () => this.files.read(layer.path, first.offset, length));
+    const stored = read.then((bytes) => ({ offset: first.offset, bytes }));
+    // Whoever awaits a block of it hears of the failure.
+    stored.catch(() => undefined);
+    return stored;
+  }
+
   /** Reads a block past the cache: for long walks that would push everything else out. */
-  async readBlock(layer: LayerFile, index: LayerIndex, blockNumber: number): Promise<DecodedBlock> {
+  async readBlock(
+    layer: LayerFile,
+    index: LayerIndex,
+    blockNumber: number,
+    run: Promise<StoredRun> | null = null,
+  ): Promise<DecodedBlock> {
     const place = index.place(blockNumber);
-    const stored = await this.withFile(layer, () => this.files.read(layer.path, place.offset, place.storedLength));
+    const stored = await (run === null
+      ? this.withFile(layer, () => this.files.read(layer.path, place.offset, place.storedLength))
+      : run.then(({ offset, bytes }) => cut(bytes, place.offset - offset, place)));
     this.blockReadCount++;
     try {
       return decodeBlock(unpackPart(stored, place.rawLength, place.crc, 'block'), layer);

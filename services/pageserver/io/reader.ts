@@ -20,7 +20,7 @@ export type Source = ReadSource<LayerFile>;
 export type WaitAncestor = (source: Source, lsn: Lsn) => Promise<void>;
 
 /** A layer can be replaced only so often while one read is under way. */
-const REPLANS_MAX = 10;
+export const REPLANS_MAX = 10;
 
 /** What one lookup loaded last: it goes on even when the cache is too small to keep it. */
 class OneLoad implements LoadedBlocks<LayerFile> {
@@ -59,8 +59,8 @@ function replaced(layer: LayerFile): boolean {
 }
 
 export class Reader {
-  private readonly cache: LayerCache;
-  private readonly waitAncestor: WaitAncestor;
+  readonly cache: LayerCache;
+  readonly waitAncestor: WaitAncestor;
 
   constructor(cache: LayerCache, waitAncestor: WaitAncestor) {
     this.cache = cache;

@@ -115,6 +115,26 @@ export async function createRootTimeline(
   return adopted(new Timeline({ env, generation, settings, parent: null, index, isPublished: false }));
 }
 
+/**
+ * A new root timeline that is filled like one that ingests: `begin` is where its history begins for whoever fills it. Its index says that
+ * it is being imported until `finishStreamedImport`; when that fails, close it and call `removeTimeline`.
+ */
+export async function createImportTimeline(
+  env: StorageEnv,
+  ttid: TenantTimelineId,
+  options: { generation: number; pgMajor: number; begin: Lsn; settings?: SettingsRef | undefined },
+): Promise<Timeline> {
+  const { generation, settings, pgMajor, begin } = options;
+  await refuseExisting(env, ttid, generation);
+  const identity = { ttid, pgMajor, systemId: 0n, segSize: 0, initdbLsn: begin, ancestor: null };
+  const positions = { diskConsistentLsn: begin, prevRecordLsn: lsn(0), minReadableLsn: begin };
+  const state = { deletedAtMs: null, isImporting: true, timePoints: [], layers: new Map() };
+  const index: IndexPart = { ...identity, ...positions, ...state };
+  // Before any layer: leftovers of a crash are found by it.
+  await env.objectStore.put(indexKey(ttid, generation), encodeIndexPart(index));
+  return adopted(new Timeline({ env, generation, settings, parent: null, index, isPublished: true }));
+}
+
 async function adopted(timeline: Timeline): Promise<Timeline> {
   try {
     await timeline.adoptLocalFiles();

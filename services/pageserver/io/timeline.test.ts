@@ -196,16 +196,22 @@ class World {
       const wanted = model.get(key, at);
       assert.deepEqual(found && Buffer.from(found), wanted && Buffer.from(wanted), `get at ${formatLsn(at)}`);
     } else {
+      // One page, or several with one plan.
       const key = this.pageKey();
-      const wanted = model.page(key, at);
-      const found = await timeline.getPage(key, at);
-      assert.equal(found?.length, wanted === null ? undefined : 8192);
-      const text = `page ${key} at ${formatLsn(at)} of ${timeline.ttid.timelineId}`;
-      assert.deepEqual(
-        found && Buffer.from(found).subarray(0, 64),
-        wanted && Buffer.from(wanted).subarray(0, 64),
-        text,
-      );
+      const several = (key / 7) % 2 < 1 ? [key, this.pageKey(), key, this.pageKey(), this.pageKey()] : null;
+      const pages = several === null ? [await timeline.getPage(key, at)] : await timeline.getPages(several, at);
+      (several ?? [key]).forEach((each, i) => {
+        const wanted = model.page(each, at);
+        const found = pages[i]!;
+        if (found instanceof StorageError) throw found;
+        assert.equal(found?.length, wanted === null ? undefined : 8192);
+        const text = `page ${each} at ${formatLsn(at)} of ${timeline.ttid.timelineId}`;
+        assert.deepEqual(
+          found && Buffer.from(found).subarray(0, 64),
+          wanted && Buffer.from(wanted).subarray(0, 64),
+          text,
+        );
+      });
     }
   }
 

@@ -10,10 +10,10 @@
 import { readdir, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { assert } from '#shared/core/assert.js';
-import { errorText, StorageError, wrapError } from '#shared/core/errors.js';
+import { errorText, StorageError } from '#shared/core/errors.js';
 import { formatTtid } from '#shared/core/ids.js';
 import type { TenantTimelineId } from '#shared/core/ids.js';
-import { formatLsn, lsn, lsnMax, lsnMin } from '#shared/core/lsn.js';
+import { formatLsn, lsn, lsnMax } from '#shared/core/lsn.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import { ensureDir } from '#shared/io/files.js';
 import type { Key } from '../core/key.js';
@@ -23,9 +23,8 @@ import type { KeyLookup } from '../core/storage/key-lookup.js';
 import type { LayerOwner } from '../core/storage/layer-format.js';
 import { LayerMap } from '../core/storage/layer-map.js';
 import { MemoryLayer } from '../core/storage/memory-layer.js';
-import type { PageEntry } from '../core/storage/page-cache.js';
 import { TimelinePages } from '../core/storage/page-cache.js';
-import type { AncestorPoint, ScanEntry, TimelineStore, ValueKind } from '../core/storage/store.js';
+import type { AncestorPoint, PageOutcome, ScanEntry, TimelineStore, ValueKind } from '../core/storage/store.js';
 import type { LsnOfTime, TimePoint } from '../core/storage/time-points.js';
 import { findLsnOfTime } from '../core/storage/time-points.js';
 import type { SettingsRef } from '../core/storage/tenant-settings.js';
@@ -38,6 +37,7 @@ import { IndexPublisher } from './index-publisher.js';
 import { LayerFile } from './layer-file.js';
 import type { LayerTarget, WrittenLayer } from './layer-writer.js';
 import { LsnWaiters } from './lsn-waiters.js';
+import { PageReads } from './page-reads.js';
 import { Reader } from './reader.js';
 import type { StorageEnv } from './storage-env.js';
 import { sweep } from './sweep.js';
@@ -46,8 +46,6 @@ import { sweep } from './sweep.js';
 const ANCESTOR_WAIT_MS = 60_000;
 /** The memory budget is looked at each time the open layer has grown by this much. */
 const BUDGET_STEP_BYTES = 4 << 20;
-const PAGE_BYTES = 8192;
-const ZERO_PAGE = new Uint8Array(PAGE_BYTES);
 
 export interface TimelineOptions {
   readonly env: StorageEnv;
@@ -103,6 +101,7 @@ export class Timeline implements TimelineStore {
   private readonly compactor: Compactor;
   private readonly waiters = new LsnWaiters();
   private readonly reader: Reader;
+  private readonly pageReads: PageReads;
   private open: MemoryLayer;
   private importing: boolean;
   private closed = false;
@@ -142,6 +141,7 @@ export class Timeline implements TimelineStore {
     this.memoryLayers = [this.open];
     this.publisher = new IndexPublisher(env.objectStore, index, options.generation);
     this.reader = new Reader(env.layers, (source, at) => (source as Timeline).waitLsn(at, ANCESTOR_WAIT_MS));
+    this.pageReads = new PageReads(this, this.reader, this.pages, env.reconstructPage);
     env.memory.add(this);
     this.flushQueue = this.newFlushQueue();
     this.maintenance = this.maintenanceTarget();
@@ -318,6 +318,15 @@ export class Timeline implements TimelineStore {
     this.remoteConsistentLsn = result.lsn;
   }
 
+  /** Ends a streamed import (createImportTimeline): from then on the timeline exists, readable from `result.lsn` on. */
+  async finishStreamedImport({ lsn: begin, pgMajor, systemId, segSize }: ImportResult): Promise<void> {
+    await this.checkpoint();
+    Object.assign(this, { pgMajor, systemId, segSize, initdbLsn: begin });
+    const facts = { pgMajor, systemId, segSize, initdbLsn: begin, minReadableLsn: begin, isImporting: false };
+    await this.publisher.publish((current) => ({ ...current, ...facts }));
+    this.history.begin(begin);
+  }
+
   /** Merges layers or makes images if enough have come together; true when it did. Happens by itself after flushes. */
   compact(options: CompactionOptions = {}): Promise<boolean> {
     return this.compactor.compact(options);
@@ -384,31 +393,19 @@ export class Timeline implements TimelineStore {
 
   /** As `getPage`, without waiting: undefined when a file must be read or an ancestor waited for. */
   tryGetPage(key: Key, at: Lsn): Uint8Array | null | undefined {
-    this.history.check(at);
-    const cached = this.pages.find(key, at);
-    if (cached !== null && cached.upTo >= at) {
-      this.pages.hitCount++;
-      return cached.page;
-    }
-    const lookup = this.reader.tryLookup(this, key, at, cached);
-    return lookup === undefined ? undefined : this.materialise(key, lookup, { at, upTo: this.knownUpTo(at), cached });
+    return this.pageReads.tryGet(key, at);
   }
 
-  async getPage(key: Key, at: Lsn): Promise<Uint8Array | null> {
-    const page = this.tryGetPage(key, at);
-    if (page !== undefined) return page;
-    const cached = this.pages.find(key, at);
-    // Taken before the lookup: versions that are put while it waits are not in what it finds.
-    const upTo = this.knownUpTo(at);
-    const lookup = await this.reader.lookup(this, key, at, cached);
-    // Garbage collection may have taken layers away under the lookup.
-    this.history.check(at);
-    return this.materialise(key, lookup, { at, upTo, cached });
+  getPage(key: Key, at: Lsn): Promise<Uint8Array | null> {
+    return this.pageReads.get(key, at);
   }
 
-  /** Where a lookup at `at` that starts now is final: above the last record more versions may still come. */
-  private knownUpTo(at: Lsn): Lsn {
-    return lsnMin(at, this.lastRecordLsn);
+  getPages(keys: readonly Key[], at: Lsn, signal?: AbortSignal): Promise<PageOutcome[]> {
+    return this.pageReads.getMany(keys, at, signal);
+  }
+
+  checkReadable(at: Lsn): void {
+    this.history.check(at);
   }
 
   /** For images at flush: worth having, never worth failing for (a read will say what is wrong with the page). */
@@ -418,39 +415,6 @@ export class Timeline implements TimelineStore {
     } catch (error) {
       if (error instanceof StorageError) return null;
       throw error;
-    }
-  }
-
-  private materialise(
-    key: Key,
-    lookup: KeyLookup<LayerFile>,
-    read: { at: Lsn; upTo: Lsn; cached: PageEntry | null },
-  ): Uint8Array | null {
-    const { at, upTo, cached } = read;
-    if (lookup.absent) return null;
-    if (cached !== null && lookup.records.length === 0 && lookup.newestLsn === cached.lsn) {
-      if (cached.upTo < upTo) cached.upTo = upTo;
-      this.pages.hitCount++;
-      return cached.page;
-    }
-    this.pages.missCount++;
-    const page = this.rebuild(key, at, lookup);
-    if (lookup.newestLsn <= upTo && !this.closed) this.pages.add(key, { lsn: lookup.newestLsn, upTo }, page);
-    return page;
-  }
-
-  private rebuild(key: Key, at: Lsn, lookup: KeyLookup<LayerFile>): Uint8Array {
-    const { base, records } = lookup;
-    try {
-      if (base !== null && base.length !== 0 && base.length !== PAGE_BYTES) {
-        throw new StorageError('corrupt', `its image has ${base.length} bytes`);
-      }
-      const image = base === null ? null : base.length === 0 ? ZERO_PAGE : base;
-      // A slice of its own: the image may be a part of a larger block.
-      if (records.length === 0) return image === null ? new Uint8Array(PAGE_BYTES) : image.slice();
-      return this.env.reconstructPage(image, records.toReversed());
-    } catch (error) {
-      throw wrapError(`page ${formatKey(key)} at ${formatLsn(at)} of ${formatTtid(this.ttid)}`, error);
     }
   }
 

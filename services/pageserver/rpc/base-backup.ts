@@ -3,7 +3,6 @@ import type { GetBaseBackupRequest, GetBaseBackupResponse } from '#gen/neon/page
 import { parseTtid } from '#shared/core/ids.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import { INVALID_LSN, lsnFromWire, lsnToWire } from '#shared/core/lsn.js';
-import { crc32cUpdate } from '#shared/postgres/crc32c.js';
 import { normalizeLsn } from '#shared/postgres/wal-layout.js';
 import type { ResponseWriter } from '#shared/rpc/handlers.js';
 import { serverStream } from '#shared/rpc/handlers.js';
@@ -13,9 +12,8 @@ import { planBaseBackup } from '../core/basebackup/plan.js';
 import { packTar } from '../core/basebackup/ustar.js';
 import { belowCutoff } from '../core/storage/gc-plan.js';
 import type { ActiveTimeline } from '../tenant/active-timeline.js';
+import { ChunkWriter } from './chunk-writer.js';
 import type { PageServiceDeps } from './page-service.js';
-
-const CHUNK_BYTES = 512 * 1024;
 
 export function getBaseBackup(deps: PageServiceDeps) {
   return serverStream<GetBaseBackupRequest, GetBaseBackupResponse>(async (request, writer, { signal }) => {
@@ -38,13 +36,13 @@ async function writeBackup(
 ): Promise<void> {
   const plan = await planBaseBackup(view, options);
   await writer.write({ part: { $case: 'header', value: headerOf(plan) } });
-  const chunks = new ChunkWriter(writer);
+  const chunks = new ChunkWriter((value) => writer.write({ part: { $case: 'chunk', value } }));
   for await (const piece of packTar(baseBackup(view, options, plan), options.timeS)) await chunks.add(piece);
-  await chunks.finish();
+  await writer.write({ part: { $case: 'trailer', value: await chunks.finish() } });
 }
 
 /** 0 = the head. */
-async function waitBackupLsn(
+export async function waitBackupLsn(
   { reader, store }: ActiveTimeline,
   asked: Lsn,
   timeoutMs: number,
@@ -58,7 +56,7 @@ async function waitBackupLsn(
 }
 
 /** Only the head's last record is known by its start; in the middle of history it would have to be searched. */
-function backupOptions({ store }: ActiveTimeline, lsn: Lsn, replica: boolean): BaseBackupOptions {
+export function backupOptions({ store }: ActiveTimeline, lsn: Lsn, replica: boolean): BaseBackupOptions {
   const prevRecordLsn = lsn === store.lastRecordLsn ? store.prevRecordLsn : INVALID_LSN;
   return { lsn, prevRecordLsn, replica, timeS: Math.floor(Date.now() / 1000) };
 }
@@ -72,43 +70,4 @@ function headerOf(plan: BaseBackupPlan) {
     pgMajorVersion: plan.pgMajor,
     walSegSize: plan.segSize,
   };
-}
-
-/** Gathers pieces into messages of about CHUNK_BYTES and sums them up. */
-class ChunkWriter {
-  readonly #writer: ResponseWriter<GetBaseBackupResponse>;
-  #chunk = Buffer.allocUnsafeSlow(CHUNK_BYTES);
-  #filled = 0;
-  #totalBytes = 0;
-  #crcState = 0xffff_ffff;
-
-  constructor(writer: ResponseWriter<GetBaseBackupResponse>) {
-    this.#writer = writer;
-  }
-
-  async add(piece: Uint8Array): Promise<void> {
-    for (let at = 0; at < piece.length;) {
-      const count = Math.min(piece.length - at, CHUNK_BYTES - this.#filled);
-      this.#chunk.set(piece.subarray(at, at + count), this.#filled);
-      this.#filled += count;
-      at += count;
-      if (this.#filled === CHUNK_BYTES) await this.#send();
-    }
-  }
-
-  async finish(): Promise<void> {
-    if (this.#filled > 0) await this.#send();
-    const value = { totalBytes: BigInt(this.#totalBytes), crc32c: ~this.#crcState >>> 0 };
-    await this.#writer.write({ part: { $case: 'trailer', value } });
-  }
-
-  async #send(): Promise<void> {
-    const value = this.#chunk.subarray(0, this.#filled);
-    this.#crcState = crc32cUpdate(this.#crcState, value, 0, value.length);
-    this.#totalBytes += value.length;
-    await this.#writer.write({ part: { $case: 'chunk', value } });
-    // The message may still wait in the stream's queue: its memory is not used again.
-    this.#chunk = Buffer.allocUnsafeSlow(CHUNK_BYTES);
-    this.#filled = 0;
-  }
 }

@@ -8,6 +8,8 @@ import type { PageServiceDeps } from './page-service.js';
 import { relTagFromWire, waitReadLsn } from './read-lsn.js';
 
 const BLOCKS_MAX = 256;
+/** Pages of one plan: as on the libpq port. */
+const BATCH_PAGES_MAX = 32;
 
 export function getPages(deps: PageServiceDeps) {
   return bidi<GetPagesRequest, GetPagesResponse>(async (requests, writer, { signal }) => {
@@ -37,12 +39,16 @@ async function readPages(deps: PageServiceDeps, request: GetPagesRequest, signal
   const rel = relTagFromWire(request.rel);
   const { reader } = deps.timelines.find(parseTtid(request.ttid));
   const at = await waitReadLsn(reader, request.readLsn, deps.waitLsnTimeoutMs, signal);
-  return Promise.all(
-    request.blockNumbers.map(async (blockNumber) => {
-      const page = reader.tryPage(rel, blockNumber, at) ?? (await reader.page(rel, blockNumber, at));
-      return { blockNumber, image: Buffer.from(page) };
-    }),
-  );
+  const wanted = request.blockNumbers.map((block) => ({ ...rel, block }));
+  const pages: Page[] = [];
+  for (let from = 0; from < wanted.length; from += BATCH_PAGES_MAX) {
+    const batch = wanted.slice(from, from + BATCH_PAGES_MAX);
+    (await reader.pages(batch, at, signal)).forEach((page, i) => {
+      if (page instanceof StorageError) throw page;
+      pages.push({ blockNumber: batch[i]!.block, image: Buffer.from(page) });
+    });
+  }
+  return pages;
 }
 
 function statusOf(error: unknown): GetPageStatus {

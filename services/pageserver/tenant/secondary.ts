@@ -65,7 +65,7 @@ export class SecondaryTenant {
     const wanted = new Map<string, LayerFile>();
     for (const timelineId of await listTimelineIds(objectStore, this.tenantId)) {
       const found = await loadIndex(objectStore, { tenantId: this.tenantId, timelineId }, ANY_GENERATION);
-      if (found === null || found.index.deletedAtMs !== null) continue;
+      if (found === null || found.index.deletedAtMs !== null || found.index.isImporting === true) continue;
       await this.#adopt(timelineId, found.index, wanted);
     }
     await this.#forget([...this.#layers].filter(([id]) => !wanted.has(id)).map(([, layer]) => layer));

@@ -12,6 +12,7 @@ import type { AttachMode } from '../io/tenant-gate.js';
 import { listTenantIds, listTimelineIds, removeTimeline } from '../io/tenant-storage.js';
 import type { TenantOverrides, TenantSettings } from '../core/storage/tenant-settings.js';
 import type { ActiveTimeline } from './active-timeline.js';
+import type { ImportProgress, ImportSource } from './import-timeline.js';
 import type { Attached } from './attach.js';
 import { attachTenant } from './attach.js';
 import { claimGeneration, newestClaim, removeAllClaims } from './generations.js';
@@ -218,6 +219,15 @@ export class TenantManager {
     signal?: AbortSignal,
   ): Promise<{ timeline: ActiveTimeline; created: boolean }> {
     return this.#tenant(ttid.tenantId).createTimeline(ttid.timelineId, origin, signal);
+  }
+
+  /** A root timeline from a base backup. Durable in the object store when it resolves. */
+  async importTimeline(
+    ttid: TenantTimelineId,
+    source: ImportSource,
+    options: { readonly progress: ImportProgress; readonly signal: AbortSignal },
+  ): Promise<ActiveTimeline> {
+    return this.#tenant(ttid.tenantId).importTimeline(ttid.timelineId, source, options);
   }
 
   /** False when it did not exist. */

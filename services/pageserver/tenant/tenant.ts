@@ -22,6 +22,8 @@ import {
 import type { TimelineEnv } from './active-timeline.js';
 import { ActiveTimeline } from './active-timeline.js';
 import { bootstrapTimeline } from './bootstrap.js';
+import { ImportSlots } from './import-slots.js';
+import type { ImportProgress, ImportSource } from './import-timeline.js';
 import type { Manifest } from './manifest.js';
 import { SerialQueue } from './serial-queue.js';
 import { checkOverrides, readTenantConfig, writeTenantConfig } from './tenant-config.js';
@@ -36,6 +38,7 @@ export interface TenantEnv extends TimelineEnv {
 }
 
 const PG_MAJOR = 15;
+const FINISHED_DELETION = 'finished the deletion of a timeline';
 
 export class Tenant {
   readonly id: TenantId;
@@ -43,6 +46,7 @@ export class Tenant {
   readonly timelines = new Map<TimelineId, ActiveTimeline>();
   readonly #env: TenantEnv;
   readonly #changes = new SerialQueue();
+  readonly #imports = new ImportSlots();
   readonly #settings: SettingsRef;
   #overrides: TenantOverrides;
   #isStopping = false;
@@ -62,10 +66,11 @@ export class Tenant {
     const settings = tenant.#settings;
     try {
       for (const { timelineId, index } of await listTimelines(env.storage.objectStore, tenantId, generation)) {
-        if (index.deletedAtMs !== null) {
+        if (index.deletedAtMs !== null || index.isImporting === true) {
           // Left to the newer attachment by a stale one.
           if (!(await removedOrFenced(env.storage, index.ttid))) continue;
-          env.log.info({ tenant: tenantId, timeline: timelineId }, 'finished the deletion of a timeline');
+          const what = index.deletedAtMs === null ? 'removed an import that was broken off' : FINISHED_DELETION;
+          env.log.info({ tenant: tenantId, timeline: timelineId }, what);
           continue;
         }
         const parent = index.ancestor === null ? null : tenant.#parentOf(index.ttid, index.ancestor.timelineId);
@@ -120,6 +125,7 @@ export class Tenant {
     if (origin.kind === 'branch') await this.#waitForBranchPoint(timelineId, origin, signal);
     return this.#changes.run(async () => {
       this.#refuseWhenStopping();
+      this.#imports.refuse(timelineId);
       const existing = this.timelines.get(timelineId);
       if (existing !== undefined) {
         checkSameOrigin(existing, origin);
@@ -137,6 +143,29 @@ export class Tenant {
         'created timeline',
       );
       return { timeline, created: true };
+    });
+  }
+
+  /** Durable when it resolves. Other changes of the tenant go on meanwhile. */
+  async importTimeline(
+    timelineId: TimelineId,
+    source: ImportSource,
+    options: { readonly progress: ImportProgress; readonly signal: AbortSignal },
+  ): Promise<ActiveTimeline> {
+    const refuseExisting = (): void => {
+      this.#refuseWhenStopping();
+      if (!this.timelines.has(timelineId)) return;
+      throw new StorageError('already-exists', `timeline ${this.id}/${timelineId} exists already`);
+    };
+    refuseExisting();
+    const { generation, systemId } = this.manifest;
+    const { storage } = this.#env;
+    const target = { storage, ttid: { tenantId: this.id, timelineId }, generation, systemId, settings: this.#settings };
+    return this.#imports.run(target, source, options, (store) => {
+      refuseExisting();
+      const timeline = new ActiveTimeline(store, this.#env);
+      this.timelines.set(timelineId, timeline);
+      return timeline;
     });
   }
 
@@ -158,6 +187,7 @@ export class Tenant {
   /** Closes all timelines, branches first. */
   async stop(flushTimeoutMs: number): Promise<void> {
     this.#isStopping = true;
+    await this.#imports.stop();
     await this.#changes.run(async () => {
       await Promise.all([...this.timelines.values()].map((timeline) => timeline.stop(flushTimeoutMs)));
       this.timelines.clear();

@@ -18,7 +18,7 @@ import {
 } from '../core/keyspace.js';
 import type { TimelineStore } from '../core/storage/store.js';
 import type { HeadSizes, TimelineView } from '../core/view/timeline-view.js';
-import { type PageReader, relationNotFound } from '../edge/page-reader.js';
+import { type PageAddress, type PageReader, relationNotFound } from '../edge/page-reader.js';
 
 const ZERO_PAGE = new Uint8Array(BLOCK_BYTES);
 /** Direct-mapped; a power of two. */
@@ -99,11 +99,36 @@ export class TimelineReader implements PageReader {
     if (block >= size) return ZERO_PAGE;
     const page = await this.#store.getPage(makeKey(this.#prefix(rel), block), at);
     if (page !== null) return page;
-    // Ingest puts a version of every block that a relation has: better no answer than a page that may be wrong.
-    throw new StorageError(
-      'corrupt',
-      `block ${block} of ${formatRel(rel)} (${size} blocks) has no version at ${formatLsn(at)}`,
-    );
+    throw noVersion({ ...rel, block }, at);
+  }
+
+  async pages(
+    wanted: readonly PageAddress[],
+    at: Lsn,
+    signal?: AbortSignal,
+  ): Promise<Array<Uint8Array | StorageError>> {
+    const outcomes = await Promise.all(wanted.map((address) => this.#keyOf(address, at)));
+    const places = [...outcomes.keys()].filter((i) => typeof outcomes[i] === 'number');
+    const keys = places.map((i) => outcomes[i] as Key);
+    const pages = await this.#store.getPages(keys, at, signal);
+    pages.forEach((page, n) => {
+      const i = places[n]!;
+      outcomes[i] = page ?? noVersion(wanted[i]!, at);
+    });
+    return outcomes as Array<Uint8Array | StorageError>;
+  }
+
+  /** Key of a page that is to be read; the page itself past the end of its relation; why not. */
+  async #keyOf(address: PageAddress, at: Lsn): Promise<Key | Uint8Array | StorageError> {
+    try {
+      const known = this.#store.isClosed ? undefined : this.#head.relationSize(address, at);
+      const size = known === undefined ? await this.relSize(address, at) : known;
+      if (size === null) return missingFork(address);
+      return address.block >= size ? ZERO_PAGE : makeKey(this.#prefix(address), address.block);
+    } catch (error) {
+      if (error instanceof StorageError) return error;
+      throw error;
+    }
   }
 
   async relSize(rel: RelTag, at: Lsn): Promise<number | null> {
@@ -139,6 +164,14 @@ export class TimelineReader implements PageReader {
     this.#prefixes[slot] = { spc: rel.spc, db: rel.db, rel: rel.rel, fork: rel.fork, prefix };
     return prefix;
   }
+}
+
+/** Ingest puts a version of every block that a relation has: better no answer than a page that may be wrong. */
+function noVersion(address: PageAddress, at: Lsn): StorageError {
+  return new StorageError(
+    'corrupt',
+    `block ${address.block} of ${formatRel(address)} has no version at ${formatLsn(at)}, and should have one`,
+  );
 }
 
 function closed(): StorageError {

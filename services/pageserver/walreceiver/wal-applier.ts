@@ -29,6 +29,12 @@ export interface IngestStats {
   bytes: number;
 }
 
+/** What page headers of WAL say; system identifier 0 = any. */
+export interface WalIdentity {
+  readonly systemId: bigint;
+  readonly segSize: number;
+}
+
 /** A record could not be ingested: trying again needs a fresh sink, whose memory of the head is not half-changed. */
 export class IngestFailure extends StorageError {
   constructor(lsn: Lsn, cause: unknown) {
@@ -50,14 +56,15 @@ export class WalApplier {
   readonly #decoder: WalStreamDecoder;
   #isFirst = true;
 
-  constructor(store: TimelineStore, sink: RecordSink, stats: IngestStats) {
+  /** `identity`: of the server that wrote the WAL; default: that of the timeline. */
+  constructor(store: TimelineStore, sink: RecordSink, stats: IngestStats, identity: WalIdentity = store) {
     this.#store = store;
     this.#sink = sink;
     this.#stats = stats;
     this.#decoder = new WalStreamDecoder({
       startLsn: store.lastRecordLsn,
-      segSize: store.segSize,
-      ...(store.systemId === 0n ? {} : { systemId: store.systemId }),
+      segSize: identity.segSize,
+      ...(identity.systemId === 0n ? {} : { systemId: identity.systemId }),
     });
   }
 

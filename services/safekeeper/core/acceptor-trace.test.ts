@@ -8,6 +8,8 @@
  *   elected C term=N start=N history=1@100,2@200
  *   append C term=N at=N [records=4,5] [cut=N] [commit=N] [truncate=N] [damage]
  *   flush | announce | checkpoint | disconnect C | feedback remote=N
+ *   backup at=N | remove keep=N lag=N | evict | resident | bump term=N | members gen=N members=1,2 [new=3,4]
+ *   partials list=uploaded/TERM/FLUSH/COMMIT,...
  *   peer last=N commit=N [horizon=N] [backup=N] [remote=N]
  * `records` are lengths of toy records; `cut` sends only so many of their bytes, `rest` sends what a cut left.
  */
@@ -16,11 +18,19 @@ import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { StorageError } from '#shared/core/errors.js';
 import { parseTenantId, parseTimelineId } from '#shared/core/ids.js';
-import { lsn, type Lsn } from '#shared/core/lsn.js';
+import { lsn, MAX_LSN, type Lsn } from '#shared/core/lsn.js';
 import type { TermHistory } from '#shared/consensus/term-history.js';
 import { ToyDecoder, toyRecord } from '../testing/toy-wal.js';
 import { createAcceptor, step } from './acceptor.js';
-import type { AcceptorEffect, AcceptorInput, AcceptorReply, AcceptorState, ControlState } from './acceptor-types.js';
+import type {
+  AcceptorEffect,
+  AcceptorInput,
+  AcceptorReply,
+  AcceptorState,
+  ControlState,
+  Member,
+  PartialObject,
+} from './acceptor-types.js';
 import { newControlState } from './control-state.js';
 
 const DIR = path.join(import.meta.dirname, 'testdata');
@@ -76,10 +86,8 @@ class Trace {
     const term = number('term');
     switch (command) {
       case 'greet': {
-        const ids = args.get('members')?.split(',') ?? [];
-        const members = ids.map((id) => ({ nodeId: Number(id), grpcAddr: `sk${id}` }));
         const { ttid } = this.state.control;
-        const membership = { generation, members, newMembers: [] };
+        const membership = { generation, members: parseMembers(args.get('members')), newMembers: [] };
         const pgVersion = number('pg') === 0 ? 150018 : number('pg');
         return { kind: 'greeting', connection, ttid, membership, pgVersion, systemId: 7n, segSize: SEG_SIZE };
       }
@@ -107,6 +115,25 @@ class Trace {
         return { kind: 'feedback', remoteConsistentLsn: lsn(number('remote')) };
       case 'disconnect':
         return { kind: 'disconnect', connection };
+      case 'backup':
+        return { kind: 'backup', backupLsn: lsn(number('at')) };
+      case 'remove':
+        return {
+          kind: 'remove-wal',
+          keepFrom: args.has('keep') ? lsn(number('keep')) : MAX_LSN,
+          lagBytesMax: number('lag'),
+        };
+      case 'members': {
+        const [members, newMembers] = [parseMembers(args.get('members')), parseMembers(args.get('new'))];
+        return { kind: 'membership', membership: { generation, members, newMembers } };
+      }
+      case 'bump':
+        return { kind: 'bump-term', term };
+      case 'partials':
+        return { kind: 'partials', partials: parsePartials(args.get('list') ?? '') };
+      case 'evict':
+      case 'resident':
+        return { kind: command };
       case 'flush':
       case 'announce':
       case 'checkpoint':
@@ -134,6 +161,18 @@ class Trace {
   }
 }
 
+function parseMembers(text: string | undefined): Member[] {
+  return (text?.split(',') ?? []).map((id) => ({ nodeId: Number(id), grpcAddr: `sk${id}` }));
+}
+
+function parsePartials(text: string): PartialObject[] {
+  return text.split(',').map((one) => {
+    const [status, term, flush, commit] = one.split('/');
+    const positions = { flushLsn: lsn(Number(flush)), commitLsn: lsn(Number(commit)) };
+    return { status: status as PartialObject['status'], term: Number(term), ...positions };
+  });
+}
+
 function parseHistory(text: string): TermHistory {
   return text
     .split(',')
@@ -148,8 +187,9 @@ function showHistory(history: TermHistory): string {
 function showEffect(effect: AcceptorEffect): string {
   switch (effect.kind) {
     case 'persist': {
-      const { term, history, commitLsn, membership } = effect.control;
-      return `persist term=${term} history=${showHistory(history)} commit=${commitLsn} gen=${membership.generation}`;
+      const { term, history, commitLsn, membership, evictedLsn } = effect.control;
+      const evicted = evictedLsn === 0 ? '' : ` evicted=${evictedLsn}`;
+      return `persist term=${term} history=${showHistory(history)} commit=${commitLsn} gen=${membership.generation}${evicted}`;
     }
     case 'start-wal':
       return `start-wal ${effect.at}`;
@@ -159,6 +199,8 @@ function showEffect(effect: AcceptorEffect): string {
       return `write-wal ${effect.at}+${effect.bytes.length}`;
     case 'flush-wal':
       return 'flush-wal';
+    case 'remove-wal':
+      return `remove-wal below ${effect.below === MAX_LSN ? 'everything' : effect.below}`;
     case 'reply':
       return `c${effect.connection} <- ${showReply(effect.reply)}`;
   }

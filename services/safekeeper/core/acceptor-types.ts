@@ -42,6 +42,20 @@ export interface ControlState {
   readonly peerHorizonLsn: Lsn;
   /** The page server has WAL below in the object store, as layers. */
   readonly remoteConsistentLsn: Lsn;
+  /** This safekeeper's objects of unfinished segments; one is listed before it is made and until it is gone. */
+  readonly partials: readonly PartialObject[];
+  /** Not 0: all WAL of this safekeeper is in the object store and none on disk; it ends here. */
+  readonly evictedLsn: Lsn;
+}
+
+/** An unfinished segment in the object store, as it was at one moment. */
+export interface PartialObject {
+  readonly status: 'uploading' | 'uploaded' | 'deleting';
+  /** Term of the last history entry that the log reached. */
+  readonly term: Term;
+  /** The object holds its segment up to here. */
+  readonly flushLsn: Lsn;
+  readonly commitLsn: Lsn;
 }
 
 /** The part of WalStreamDecoder that finding record boundaries takes. */
@@ -80,6 +94,8 @@ export interface AcceptorState {
    * input); nothing may be appended until a leader's Elected has cut the log.
    */
   decoder: RecordDecoder | null;
+  /** Segments below were removed from disk since the start. */
+  removedLsn: Lsn;
   readonly makeDecoder: (at: Lsn, segSize: number) => RecordDecoder;
   /** By connection number. */
   readonly proposers: Map<number, ProposerLink>;
@@ -151,10 +167,56 @@ export interface CheckpointInput {
   readonly kind: 'checkpoint';
 }
 
+/** Whole segments below are in the object store. */
+export interface BackupInput {
+  readonly kind: 'backup';
+  readonly backupLsn: Lsn;
+}
+/** The list of partial objects as it is now. */
+export interface PartialsInput {
+  readonly kind: 'partials';
+  readonly partials: readonly PartialObject[];
+}
+/** Remove WAL that nobody needs; a reader here is at `keepFrom`; whoever lags by more than the limit reads the object store. */
+export interface RemoveWalInput {
+  readonly kind: 'remove-wal';
+  readonly keepFrom: Lsn;
+  readonly lagBytesMax: number;
+}
+/** Leave WAL to the object store alone. */
+export interface EvictInput {
+  readonly kind: 'evict';
+}
+/** The WAL of an evicted timeline is on disk again, durably. */
+export interface ResidentInput {
+  readonly kind: 'resident';
+}
+/** The control plane moves the timeline to another configuration. */
+export interface MembershipInput {
+  readonly kind: 'membership';
+  readonly membership: Membership;
+}
+/** No vote may be given here any more in this term or an earlier one. */
+export interface BumpTermInput {
+  readonly kind: 'bump-term';
+  readonly term: Term;
+}
+
+/** Inputs of the control plane and of the upkeep of WAL. */
+export type UpkeepInput =
+  BackupInput | PartialsInput | RemoveWalInput | EvictInput | ResidentInput | MembershipInput | BumpTermInput;
+
 /** Messages that come from a proposer's connection. */
 export type ProposerInput = GreetingInput | VoteInput | ElectedInput | AppendInput;
 export type AcceptorInput =
-  ProposerInput | FlushInput | AnnounceInput | DisconnectInput | PeerInfoInput | FeedbackInput | CheckpointInput;
+  | ProposerInput
+  | FlushInput
+  | AnnounceInput
+  | DisconnectInput
+  | PeerInfoInput
+  | FeedbackInput
+  | CheckpointInput
+  | UpkeepInput;
 
 export type AcceptorReply =
   | { readonly kind: 'greeting'; readonly nodeId: number; readonly membership: Membership; readonly term: Term }
@@ -190,4 +252,6 @@ export type AcceptorEffect =
   | { readonly kind: 'write-wal'; readonly at: Lsn; readonly bytes: Uint8Array }
   /** Make all that was written durable. */
   | { readonly kind: 'flush-wal' }
+  /** Remove segments below, the oldest first; MAX_LSN = all. */
+  | { readonly kind: 'remove-wal'; readonly below: Lsn }
   | { readonly kind: 'reply'; readonly connection: number; readonly reply: AcceptorReply };

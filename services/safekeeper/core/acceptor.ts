@@ -30,6 +30,7 @@ import { elected } from './acceptor-elected.js';
 import { appendReply, persist } from './effects.js';
 import { checkGeneration, isMember } from './membership.js';
 import { advanceCommit, isControlFileStale, raise } from './positions.js';
+import { upkeep } from './acceptor-upkeep.js';
 
 export interface AcceptorOptions {
   readonly nodeId: number;
@@ -59,6 +60,7 @@ export function createAcceptor(options: AcceptorOptions): AcceptorState {
     flushLsn,
     leaderCommitLsn: INVALID_LSN,
     decoder: null,
+    removedLsn: INVALID_LSN,
     makeDecoder: options.makeDecoder,
     proposers: new Map(),
   };
@@ -85,10 +87,13 @@ function dispatch(state: AcceptorState, input: AcceptorInput): AcceptorEffect[] 
     case 'greeting':
       return greeting(state, input);
     case 'vote':
+      checkResident(state);
       return vote(state, input);
     case 'elected':
+      checkResident(state);
       return elected(state, input);
     case 'append':
+      checkResident(state);
       return append(state, input);
     case 'flush':
       return flush(state);
@@ -103,9 +108,23 @@ function dispatch(state: AcceptorState, input: AcceptorInput): AcceptorEffect[] 
       return feedback(state, input);
     case 'checkpoint':
       return state.control === state.persisted ? [] : [persist(state)];
+    case 'backup':
+    case 'partials':
+    case 'remove-wal':
+    case 'evict':
+    case 'resident':
+    case 'membership':
+    case 'bump-term':
+      return upkeep(state, input);
     default:
       return unreachable(input);
   }
+}
+
+/** What a leader does needs WAL on disk. */
+function checkResident({ control }: AcceptorState): void {
+  if (control.evictedLsn === INVALID_LSN) return;
+  throw new StorageError('unavailable', `the WAL of ${formatTtid(control.ttid)} is in the object store alone`);
 }
 
 function greeting(state: AcceptorState, input: GreetingInput): AcceptorEffect[] {

@@ -2,12 +2,14 @@ import { strict as assert } from 'node:assert';
 import fc from 'fast-check';
 import { parseTenantId, parseTimelineId } from '#shared/core/ids.js';
 import { lsn } from '#shared/core/lsn.js';
-import type { ControlState } from './acceptor-types.js';
+import type { ControlState, PartialObject } from './acceptor-types.js';
 import { decodeControlFile, encodeControlFile } from './control-file.js';
 
 const PLAIN = { noNullPrototype: true } as const;
 const position = fc.maxSafeNat().map(lsn);
 const members = fc.array(fc.record({ nodeId: fc.maxSafeNat(), grpcAddr: fc.string({ unit: 'grapheme' }) }, PLAIN));
+const status = fc.constantFrom<PartialObject['status'][]>('uploading', 'uploaded', 'deleting');
+const partials = fc.array(fc.record({ status, term: fc.maxSafeNat(), flushLsn: position, commitLsn: position }, PLAIN));
 const states: fc.Arbitrary<ControlState> = fc
   .record(
     {
@@ -23,6 +25,8 @@ const states: fc.Arbitrary<ControlState> = fc
       backupLsn: position,
       peerHorizonLsn: position,
       remoteConsistentLsn: position,
+      evictedLsn: position,
+      partials,
     },
     PLAIN,
   )
@@ -40,6 +44,24 @@ const states: fc.Arbitrary<ControlState> = fc
 describe('control file', () => {
   it('round-trips', () => {
     fc.assert(fc.property(states, (state) => assert.deepEqual(decodeControlFile(encodeControlFile(state)), state)));
+  });
+
+  it('reads a file of version 1, which knew neither partial objects nor eviction', () => {
+    // Made by the software of that version.
+    const bytes = Buffer.from(
+      'VE5TSwEAAACvAAAAASNFZ4mrze8BI0VniavN7/7cuph2VDIQ/ty6mHZUMhADAAAAAQAAAAEAAAAAAAAAAwAAAGE6MQ' +
+        'AAAAACAAAAAAAAAAIAAAAAAAAAAAAAACgAAAAAAAAAAgAAAAAAAABYAAAAAAAAAAJKAgAHAAAAAAAAAAAAAAHoAwAA' +
+        'AAAAACgAAAAAAAAAKAAAAAAAAABYAAAAAAAAACgAAAAAAAAAKAAAAAAAAAAwAAAAAAAAACUzlZc=',
+      'base64',
+    );
+    const control = decodeControlFile(bytes);
+    assert.equal(control.evictedLsn, 0);
+    assert.deepEqual(control.partials, []);
+    assert.equal(control.term, 2);
+    assert.equal(control.membership.members[0]?.grpcAddr, 'a:1');
+    assert.equal(control.remoteConsistentLsn, 0x30);
+    assert.equal(control.commitLsn, 0x58);
+    assert.deepEqual(decodeControlFile(encodeControlFile(control)), control);
   });
 
   it('refuses every single damaged byte, every cut and every extension', () => {

@@ -28,5 +28,7 @@ export function newControlState(options: {
     backupLsn: start,
     peerHorizonLsn: start,
     remoteConsistentLsn: start,
+    partials: [],
+    evictedLsn: INVALID_LSN,
   };
 }

@@ -20,8 +20,8 @@ export async function dumpControlFiles(dataDir: string): Promise<object[]> {
   return out;
 }
 
-function controlJson(control: ControlState): object {
-  const { history, systemId, createdAtMs, ...rest } = control;
+export function controlJson(control: ControlState): object {
+  const { history, systemId, createdAtMs, partials, ...rest } = control;
   const positions = Object.entries(rest).map(([key, value]) => [
     key,
     key.endsWith('Lsn') ? formatLsn(value as Lsn) : value,
@@ -29,6 +29,11 @@ function controlJson(control: ControlState): object {
   return {
     ...(Object.fromEntries(positions) as object),
     history: history.map((entry) => ({ term: entry.term, lsn: formatLsn(entry.lsn) })),
+    partials: partials.map(({ flushLsn, commitLsn, ...one }) => ({
+      ...one,
+      flushLsn: formatLsn(flushLsn),
+      commitLsn: formatLsn(commitLsn),
+    })),
     systemId: systemId.toString(),
     createdAt: new Date(createdAtMs).toISOString(),
   };

@@ -98,6 +98,14 @@ export class SegmentFiles {
     if (files.length > 0) await this.disk.syncDir(this.dir);
   }
 
+  /** Removes segments below `segno`, the first first, durably. Returns how many. */
+  async removeBelow(segno: number): Promise<number> {
+    const files = (await this.list()).filter((file) => file.segno < segno);
+    for (const file of files) await this.disk.remove(this.at(file.name));
+    if (files.length > 0) await this.disk.syncDir(this.dir);
+    return files.length;
+  }
+
   /** Waits for a spare that is being made. */
   async close(): Promise<void> {
     await this.spare?.catch(() => undefined);

@@ -3,6 +3,7 @@ import { assert } from '#shared/core/assert.js';
 import { formatTtid } from '#shared/core/ids.js';
 import { StorageError } from '#shared/core/errors.js';
 import { formatLsn, INVALID_LSN, lsn, lsnMin, MAX_LSN, type Lsn } from '#shared/core/lsn.js';
+import { segmentNumber } from '#shared/postgres/wal-layout.js';
 import { WalStreamDecoder } from '#shared/postgres/wal-stream-decoder.js';
 import { createAcceptor } from '../core/acceptor.js';
 import type { AcceptorEffect, AcceptorState, RecordDecoder } from '../core/acceptor-types.js';
@@ -59,7 +60,8 @@ export class TimelineDisk {
     const control = await readControlFile(options.disk, options.dir);
     const storage = new WalStorage({ ...options, segSize: control.segSize });
     const isStarted = control.timelineStartLsn !== INVALID_LSN;
-    const found = await storage.findEnd(isStarted ? control.commitLsn : INVALID_LSN);
+    const isEvicted = control.evictedLsn !== INVALID_LSN;
+    const found = isEvicted ? control.evictedLsn : await storage.findEnd(isStarted ? control.commitLsn : INVALID_LSN);
     if (isStarted && trustUpTo !== MAX_LSN && found < trustUpTo) {
       throw new StorageError(
         'corrupt',
@@ -92,9 +94,17 @@ export class TimelineDisk {
         await this.storage.start(effect.at, effect.systemId);
         this.trusted = effect.at;
         return;
+      case 'remove-wal':
+        await this.storage.removeBelow(effect.below);
+        return;
       case 'persist':
         await writeControlFile(this.disk, this.dir, effect.control);
     }
+  }
+
+  /** Puts the last segment of an evicted timeline back; the acceptor is told afterwards. */
+  async restore(at: Lsn, bytes: Uint8Array): Promise<void> {
+    await this.storage.restore(segmentNumber(at, this.storage.segSize), bytes);
   }
 
   /** Writes what was remembered. */

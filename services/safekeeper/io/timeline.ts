@@ -8,16 +8,21 @@
 import { AssertionFailure } from '#shared/core/assert.js';
 import { errorText, StorageError, wrapError } from '#shared/core/errors.js';
 import { formatTtid, type TenantTimelineId } from '#shared/core/ids.js';
-import type { Lsn } from '#shared/core/lsn.js';
+import { INVALID_LSN, lsnMin, MAX_LSN, type Lsn } from '#shared/core/lsn.js';
 import type { Logger } from '#shared/runtime/log.js';
 import { acceptorLastLogTerm, step } from '../core/acceptor.js';
 import type { AcceptorEffect, AcceptorInput, AcceptorState, ControlState } from '../core/acceptor-types.js';
+import { removalHorizon } from '../core/horizon.js';
+import { PeerBook } from '../core/peer-book.js';
 import { FeedbackBook, type PageserverFeedback } from '../core/feedback.js';
 import { WalTail } from '../core/wal-tail.js';
 import { ChangeSignal } from './change-signal.js';
+import { restoreEvicted } from './eviction.js';
 import { ProposerConnection, type ProposerSink } from './proposer-connection.js';
 import { TimelineDisk, type TimelineDiskOptions } from './timeline-disk.js';
 import { TimelineReader } from './timeline-reader.js';
+import type { WalObjects } from './wal-objects.js';
+import type { WalFileReader } from './wal-storage.js';
 
 /** Enough for readers that are a few round trips behind; those further behind read the files, which are in the page cache. */
 const TAIL_BYTES_MAX = 4 << 20;
@@ -36,6 +41,8 @@ export interface TimelineView {
 
 export interface TimelineOptions extends TimelineDiskOptions {
   readonly log: Logger;
+  /** Null: there is no object store, and all WAL stays on disk. */
+  readonly objects?: WalObjects | null;
   /** Called whenever the view may have changed; must return at once. */
   readonly onChange?: (timeline: Timeline) => void;
 }
@@ -43,6 +50,13 @@ export interface TimelineOptions extends TimelineDiskOptions {
 interface Queued {
   readonly connection: ProposerConnection | null;
   readonly input: AcceptorInput;
+  /** Somebody waits for the effects. */
+  readonly waiter?: Waiter;
+}
+
+interface Waiter {
+  resolve(): void;
+  reject(error: Error): void;
 }
 
 type Phase = 'active' | 'failed' | 'closed';
@@ -53,16 +67,23 @@ export class Timeline {
   /** Notified whenever the view or the feedback may have changed. */
   readonly changes = new ChangeSignal();
   readonly feedback = new FeedbackBook();
+  readonly peers = new PeerBook();
+  /** When the last proposer or reader left, or the timeline was opened; monotonic clock. */
+  lastUsedMs = performance.now();
   readonly tail = new WalTail(TAIL_BYTES_MAX);
   private readonly options: TimelineOptions;
   private disk: TimelineDisk;
   private acceptor: AcceptorState;
   private phase: Phase = 'active';
+  /** What ended the last active phase. */
+  private failure = new StorageError('unavailable', 'the timeline is not open');
   private current: TimelineView;
   private queue: Queued[] = [];
   private pumping: Promise<void> | null = null;
   private readonly connections = new Map<number, ProposerConnection>();
   private readonly readers = new Set<TimelineReader>();
+  private readonly waiters = new Set<Waiter>();
+  private restoring: Promise<void> | null = null;
   private lastId = 0;
   private announceTimer: NodeJS.Timeout | null = null;
   private reloadTimer: NodeJS.Timeout | null = null;
@@ -98,6 +119,56 @@ export class Timeline {
     return this.disk.dir;
   }
 
+  get nodeId(): number {
+    return this.options.nodeId;
+  }
+
+  get objects(): WalObjects | null {
+    return this.options.objects ?? null;
+  }
+
+  /** Why it does not work at present; null: it works. */
+  get problem(): StorageError | null {
+    return this.phase === 'active' ? null : this.failure;
+  }
+
+  get isEvicted(): boolean {
+    return this.current.control.evictedLsn !== INVALID_LSN;
+  }
+
+  /** First WAL that a reader can have: with an object store, all of it. */
+  get readableFrom(): Lsn {
+    const { timelineStartLsn, localStartLsn } = this.current.control;
+    return this.objects === null ? localStartLsn : timelineStartLsn;
+  }
+
+  /** The reader that is furthest behind is here. */
+  get oldestReaderLsn(): Lsn {
+    return [...this.readers].reduce<Lsn>((oldest, reader) => lsnMin(oldest, reader.position), MAX_LSN);
+  }
+
+  /** Brings the WAL of an evicted timeline back to disk; before `connect` and `openReader`. */
+  async ensureResident(): Promise<void> {
+    this.checkActive();
+    if (!this.isEvicted) return;
+    this.restoring ??= restoreEvicted(this, (at, bytes) => this.disk.restore(at, bytes)).finally(() => {
+      this.restoring = null;
+    });
+    await this.restoring;
+  }
+
+  /** Whether a removal might find something; the acceptor decides. */
+  canRemove(lagBytesMax: number): boolean {
+    const horizon = removalHorizon(this.acceptor.persisted, { keepFrom: this.oldestReaderLsn, lagBytesMax });
+    return !this.isEvicted && horizon > this.acceptor.removedLsn;
+  }
+
+  /** Reads what is on disk; sees neither the object store nor what happens to the timeline. Close it. */
+  openFiles(): WalFileReader {
+    this.checkActive();
+    return this.disk.reader();
+  }
+
   /** Throws `unavailable` while the timeline is being read back, or once it is closed. */
   connect(sink: ProposerSink): ProposerConnection {
     this.checkActive();
@@ -107,6 +178,7 @@ export class Timeline {
       enqueue: (from, input) => this.enqueue({ connection: from, input }),
       leave: (from) => {
         this.connections.delete(from.id);
+        this.lastUsedMs = performance.now();
         this.enqueue({ connection: null, input: { kind: 'disconnect', connection: from.id } });
       },
     });
@@ -118,6 +190,7 @@ export class Timeline {
     this.checkActive();
     const reader: TimelineReader = new TimelineReader(this, ++this.lastId, this.disk.reader(), () => {
       this.readers.delete(reader);
+      this.lastUsedMs = performance.now();
       this.feedback.remove(reader.id);
       if (this.readers.size === 0) this.tail.clear();
     });
@@ -128,6 +201,16 @@ export class Timeline {
   /** Inputs that come from no proposer: peers' infos, checkpoints. */
   submit(input: AcceptorInput): void {
     this.enqueue({ connection: null, input });
+  }
+
+  /** As `submit`; resolves when the effects are done, rejects when the input was refused or an effect failed. */
+  run(input: AcceptorInput): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const waiter = { resolve, reject };
+      if (this.phase !== 'active') return reject(this.failure);
+      this.waiters.add(waiter);
+      this.enqueue({ connection: null, input, waiter });
+    });
   }
 
   putFeedback(reader: number, feedback: PageserverFeedback): void {
@@ -154,7 +237,8 @@ export class Timeline {
   private checkActive(): void {
     if (this.phase === 'active') return;
     const why = this.phase === 'closed' ? 'is closed' : 'is being read back after a failure';
-    throw new StorageError('unavailable', `timeline ${formatTtid(this.ttid)} ${why}`);
+    const kind = this.failure.kind === 'exhausted' ? 'exhausted' : 'unavailable';
+    throw new StorageError(kind, `timeline ${formatTtid(this.ttid)} ${why}`, { cause: this.failure });
   }
 
   private enqueue(queued: Queued): void {
@@ -182,7 +266,7 @@ export class Timeline {
   }
 
   private async process(batch: readonly Queued[]): Promise<void> {
-    for (const { connection, input } of batch) {
+    for (const { connection, input, waiter } of batch) {
       connection?.taken();
       if (connection?.hasFailed === true) continue;
       let effects: AcceptorEffect[];
@@ -190,11 +274,14 @@ export class Timeline {
         effects = step(this.acceptor, input);
       } catch (error) {
         if (!(error instanceof StorageError)) throw error;
-        this.log.warn({ kind: input.kind, reason: errorText(error) }, 'refused a message');
+        if (waiter === undefined) this.log.warn({ kind: input.kind, reason: errorText(error) }, 'refused a message');
         connection?.fail(error);
+        this.settle(waiter, error);
         continue;
       }
       await this.perform(effects);
+      if (waiter !== undefined) this.publish();
+      this.settle(waiter, null);
     }
     await this.perform(step(this.acceptor, { kind: 'flush' }));
   }
@@ -211,6 +298,12 @@ export class Timeline {
     }
   }
 
+  private settle(waiter: Waiter | undefined, error: StorageError | null): void {
+    if (waiter === undefined || !this.waiters.delete(waiter)) return;
+    if (error === null) waiter.resolve();
+    else waiter.reject(error);
+  }
+
   private publish(): void {
     this.current = viewOf(this.acceptor);
     this.changes.notify();
@@ -225,7 +318,9 @@ export class Timeline {
 
   private stop(phase: Phase, error: StorageError): void {
     this.phase = phase;
+    this.failure = error;
     this.queue = [];
+    for (const waiter of this.waiters) this.settle(waiter, error);
     if (this.announceTimer !== null) clearTimeout(this.announceTimer);
     this.announceTimer = null;
     if (this.reloadTimer !== null) clearTimeout(this.reloadTimer);

@@ -13,7 +13,7 @@ import { formatTtid, parseTenantId, parseTimelineId, type TenantTimelineId } fro
 import { formatLsn, INVALID_LSN } from '#shared/core/lsn.js';
 import type { ControlState } from '../core/acceptor-types.js';
 import { sameMembership } from '../core/membership.js';
-import { writeControlFile } from './control-store.js';
+import { readControlFile, writeControlFile } from './control-store.js';
 import { Timeline, type TimelineOptions } from './timeline.js';
 import { WalStorage } from './wal-storage.js';
 
@@ -73,6 +73,11 @@ export class Timelines {
     throw this.broken.get(key) ?? new StorageError('not-found', `timeline ${key} is not on this safekeeper`);
   }
 
+  /** What is on disk at this moment. */
+  controlFile(ttid: TenantTimelineId): Promise<ControlState> {
+    return readControlFile(this.options.disk, this.dirOf(ttid));
+  }
+
   /** Idempotent for equal parameters; `already-exists` otherwise. */
   async create(control: ControlState): Promise<Timeline> {
     const key = formatTtid(control.ttid);
@@ -98,8 +103,42 @@ export class Timelines {
     });
   }
 
-  /** Returns whether it existed. */
-  async delete(ttid: TenantTimelineId): Promise<boolean> {
+  /** Makes a timeline that `fill` writes the WAL of; it returns what the control file will hold. Nothing stays when it throws. */
+  async install(
+    named: Pick<ControlState, 'ttid' | 'segSize'>,
+    fill: (storage: WalStorage) => Promise<ControlState>,
+  ): Promise<Timeline> {
+    const { ttid, segSize } = named;
+    const key = formatTtid(ttid);
+    for (let other = this.busy.get(key); other !== undefined; other = this.busy.get(key)) {
+      await other.catch(() => undefined);
+    }
+    if (this.open.has(key) || this.broken.has(key)) {
+      throw new StorageError('already-exists', `timeline ${key} is on this safekeeper`);
+    }
+    return this.exclusively(key, async () => {
+      const { disk, counters } = this.options;
+      const fresh = path.join(this.tenantDir(ttid), NEW + ttid.timelineId);
+      await disk.remove(fresh);
+      await disk.ensureDir(fresh);
+      const storage = new WalStorage({ disk, dir: fresh, segSize, counters });
+      try {
+        const control = await fill(storage);
+        await storage.close();
+        await writeControlFile(disk, fresh, control);
+        await disk.rename(fresh, this.dirOf(ttid));
+        await disk.syncDir(this.tenantDir(ttid));
+      } catch (error) {
+        await storage.close().catch(() => undefined);
+        await disk.remove(fresh);
+        throw error;
+      }
+      return this.openOne(ttid);
+    });
+  }
+
+  /** Returns whether it existed. `onlyLocal`: its WAL stays in the object store, and the other safekeepers keep the timeline. */
+  async delete(ttid: TenantTimelineId, onlyLocal = false): Promise<boolean> {
     const key = formatTtid(ttid);
     for (let other = this.busy.get(key); other !== undefined; other = this.busy.get(key)) {
       await other.catch(() => undefined);
@@ -116,6 +155,7 @@ export class Timelines {
       await disk.syncDir(this.tenantDir(ttid));
       this.broken.delete(key);
       await disk.remove(doomed);
+      if (!onlyLocal) await this.options.objects?.deleteAll(ttid);
       log.info({ tenant: ttid.tenantId, timeline: ttid.timelineId }, 'deleted timeline');
       return true;
     });

@@ -6,7 +6,7 @@
  * One caller at a time. After an error the object must not be used further: what is on disk is found out by a new one.
  */
 import { StorageError } from '#shared/core/errors.js';
-import { formatLsn, INVALID_LSN, lsn, type Lsn } from '#shared/core/lsn.js';
+import { formatLsn, INVALID_LSN, lsn, MAX_LSN, type Lsn } from '#shared/core/lsn.js';
 import { drainRecords } from '#shared/postgres/wal-end.js';
 import { segmentNumber, segmentOffset } from '#shared/postgres/wal-layout.js';
 import { WalStreamDecoder } from '#shared/postgres/wal-stream-decoder.js';
@@ -22,10 +22,11 @@ export interface WalStorageCounters {
   syncs: number;
   syncSeconds: number;
   segmentsCreated: number;
+  segmentsRemoved: number;
 }
 
 export function newWalStorageCounters(): WalStorageCounters {
-  return { writtenBytes: 0, writes: 0, syncs: 0, syncSeconds: 0, segmentsCreated: 0 };
+  return { writtenBytes: 0, writes: 0, syncs: 0, syncSeconds: 0, segmentsCreated: 0, segmentsRemoved: 0 };
 }
 
 interface Growing {
@@ -143,6 +144,22 @@ export class WalStorage {
       await file.truncate(this.segSize);
       await file.sync();
     }
+  }
+
+  /** Removes whole segments below, durably; MAX_LSN = all. */
+  async removeBelow(below: Lsn): Promise<void> {
+    if (below === MAX_LSN) await this.closeGrowing();
+    const segno = below === MAX_LSN ? Infinity : segmentNumber(below, this.segSize);
+    this.counters.segmentsRemoved += await this.files.removeBelow(segno);
+  }
+
+  /** Puts back the segment that ends an evicted log, durably: its bytes up to the end of WAL. Drops any WAL that is there. */
+  async restore(segno: number, bytes: Uint8Array): Promise<void> {
+    await this.closeGrowing();
+    await this.files.removeFrom(0);
+    const file = await this.create(segno);
+    await file.write([bytes], 0);
+    await file.sync();
   }
 
   reader(): WalFileReader {

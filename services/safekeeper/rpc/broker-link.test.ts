@@ -1,38 +1,23 @@
 /** Safekeepers that know of each other through a real broker process. */
 import { strict as assert } from 'node:assert';
-import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
 import { lsn } from '#shared/core/lsn.js';
 import { createClient } from '#shared/rpc/client.js';
 import { silentLogger } from '#shared/runtime/log.js';
-import { parseReadyLine } from '#shared/runtime/ready.js';
 import {
   BrokerServiceClient,
   MessageType,
   type SafekeeperTimelineInfo,
   type SubscribeByFilterResponse,
 } from '#gen/neon/broker/v1/broker.js';
+import { startBroker } from '../testing/broker-process.js';
 import { SEG_SIZE, SYSTEM_ID, TestCluster, TTID } from '../testing/cluster.js';
 import { electLeader, ScriptedLink } from '../testing/scripted-proposer.js';
 import { WalMaker } from '../testing/wal-maker.js';
+import { until } from '../testing/wal-reading.js';
 import { BrokerLink } from './broker-link.js';
 
 const START = lsn(0x14f_f128);
-const BROKER_MAIN = fileURLToPath(new URL('../../storage-broker/main.ts', import.meta.url));
-
-async function startBroker(addr: string): Promise<{ child: ChildProcess; addr: string }> {
-  const args = ['--conditions=source', '--import', 'tsx', BROKER_MAIN, '--listen-grpc', addr, '--log-level', 'error'];
-  const child = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'] });
-  if (child.stdout === null) throw new Error('no output');
-  for await (const text of createInterface({ input: child.stdout })) {
-    const ready = parseReadyLine(text);
-    if (ready?.grpc !== undefined) return { child, addr: ready.grpc };
-  }
-  throw new Error('the broker did not start');
-}
-
 describe('broker link', () => {
   it('opens one stream of each kind at a time when there is no broker', async () => {
     const cluster = await TestCluster.start(1);
@@ -65,9 +50,6 @@ describe('broker link', () => {
           answers.push(Number(message.message.value.info?.safekeeperId));
         }
       });
-    };
-    const until = async (condition: () => boolean | Promise<boolean>): Promise<void> => {
-      while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 20));
     };
     try {
       listen();

@@ -5,7 +5,7 @@
  */
 import type { ClientReadableStream, ClientWritableStream } from '@grpc/grpc-js';
 import { errorText, StorageError } from '#shared/core/errors.js';
-import { formatTtid, parseTtid } from '#shared/core/ids.js';
+import { formatTtid, parseTtid, type TenantTimelineId } from '#shared/core/ids.js';
 import { lsnToWire, type Lsn } from '#shared/core/lsn.js';
 import { termFromWire } from '#shared/consensus/term-history.js';
 import { callUnary, createClient } from '#shared/rpc/client.js';
@@ -21,6 +21,7 @@ import {
 import type { PeerInfoInput } from '../core/acceptor-types.js';
 import { peerInfoMatters } from '../core/positions.js';
 import type { Timeline } from '../io/timeline.js';
+import { isBackupWanted } from '../io/wal-backup.js';
 import type { Timelines } from '../io/timelines.js';
 import { numberFromWire, positionFromWire } from './conversion.js';
 
@@ -56,6 +57,8 @@ export class BrokerLink {
   private publisher: ClientWritableStream<PublishSafekeeperInfoRequest> | null = null;
   private subscription: ClientReadableStream<SubscribeByFilterResponse> | null = null;
   private readonly published = new WeakMap<Timeline, Published>();
+  /** Who looks for peers of a timeline, with what was found so far. */
+  private readonly searches = new Map<string, Set<string>>();
   private readonly timers = new Set<NodeJS.Timeout>();
   private stopped = false;
   private complained = false;
@@ -86,6 +89,28 @@ export class BrokerLink {
     const commitLsn = timeline.view.commitLsn;
     if (last?.active === true && commitLsn < last.commitLsn + PUBLISH_BYTES) return;
     if (isActive(timeline)) this.publish(timeline);
+  }
+
+  /** Addresses of peers that have WAL of a timeline, which need not be here. None when there is no broker. */
+  async discover(ttid: TenantTimelineId, waitMs: number): Promise<string[]> {
+    const key = formatTtid(ttid);
+    const found = this.searches.get(key) ?? new Set<string>();
+    this.searches.set(key, found);
+    try {
+      await this.ask(ttid, waitMs);
+      await new Promise((resolve) => setTimeout(resolve, waitMs));
+    } catch (error) {
+      this.options.log.debug({ timeline: key, reason: errorText(error) }, 'could not look for peers');
+    } finally {
+      this.searches.delete(key);
+    }
+    return [...found];
+  }
+
+  /** Asks all peers to publish what they have of a timeline; answers come as their news do. */
+  async ask(ttid: TenantTimelineId, deadlineMs = PUBLISH_DEADLINE_MS): Promise<void> {
+    const message = { message: { $case: 'safekeeperDiscoveryRequest', value: { ttid: { ...ttid } } } } as const;
+    await callUnary(this.client, this.client.publishOne, { message }, { deadlineMs });
   }
 
   private publishActive(): void {
@@ -141,7 +166,11 @@ export class BrokerLink {
   private openSubscription(): void {
     if (this.stopped) return;
     this.openedCount += 1;
-    const types = [MessageType.SAFEKEEPER_TIMELINE_INFO, MessageType.SAFEKEEPER_DISCOVERY_REQUEST];
+    const types = [
+      MessageType.SAFEKEEPER_TIMELINE_INFO,
+      MessageType.SAFEKEEPER_DISCOVERY_REQUEST,
+      MessageType.SAFEKEEPER_DISCOVERY_RESPONSE,
+    ];
     const stream = this.client.subscribeByFilter({ types, ttid: undefined });
     this.subscription = stream;
     stream.on('data', (response: SubscribeByFilterResponse) => this.receive(response));
@@ -176,11 +205,18 @@ export class BrokerLink {
     const content = response.message?.message;
     try {
       if (content?.$case === 'safekeeperTimelineInfo') this.takeInfo(content.value);
+      if (content?.$case === 'safekeeperDiscoveryResponse') this.takeAnswer(content.value.info);
       if (content?.$case === 'safekeeperDiscoveryRequest') this.answer(parseTtid(content.value.ttid));
     } catch (error) {
       if (!(error instanceof StorageError)) throw error;
       this.options.log.warn({ reason: error.message }, 'ignored a message of the storage broker');
     }
+  }
+
+  private takeAnswer(info: SafekeeperTimelineInfo | undefined): void {
+    if (info === undefined || numberFromWire(info.safekeeperId, 'node id') === this.options.nodeId) return;
+    if (info.flushLsn > 0n) this.searches.get(formatTtid(parseTtid(info.ttid)))?.add(info.grpcAddr);
+    this.takeInfo(info);
   }
 
   private takeInfo(info: SafekeeperTimelineInfo): void {
@@ -195,6 +231,14 @@ export class BrokerLink {
       peerHorizonLsn: positionFromWire(info.peerHorizonLsn),
       remoteConsistentLsn: positionFromWire(info.remoteConsistentLsn),
     };
+    const peer = {
+      nodeId: numberFromWire(info.safekeeperId, 'node id'),
+      grpcAddr: info.grpcAddr,
+      term: termFromWire(info.term),
+      flushLsn: positionFromWire(info.flushLsn),
+      localStartLsn: positionFromWire(info.localStartLsn),
+    };
+    timeline.peers.put({ ...peer, ...input }, performance.now());
     if (peerInfoMatters(timeline.view, input)) timeline.submit(input);
   }
 
@@ -213,8 +257,9 @@ export class BrokerLink {
   }
 }
 
-/** Somebody writes or reads, or the page server still lacks committed WAL. */
+/** Somebody writes or reads, or the page server or the object store still lacks committed WAL. */
 function isActive(timeline: Timeline): boolean {
   const { view } = timeline;
-  return timeline.proposerCount > 0 || timeline.readerCount > 0 || view.control.remoteConsistentLsn < view.commitLsn;
+  const isUsed = timeline.proposerCount > 0 || timeline.readerCount > 0;
+  return isUsed || view.control.remoteConsistentLsn < view.commitLsn || isBackupWanted(timeline);
 }

@@ -10,6 +10,7 @@ import type {
 } from '#gen/neon/safekeeper/v1/safekeeper.js';
 import type { AcceptorReply } from '../core/acceptor-types.js';
 import { newControlState } from '../core/control-state.js';
+import type { Refill } from '../io/refill.js';
 import type { Timeline } from '../io/timeline.js';
 import type { Timelines } from '../io/timelines.js';
 import { greetingFromWire, proposerInputFromWire, replyToWire } from './conversion.js';
@@ -19,6 +20,7 @@ const REPLIES_COUNT_MAX = 64;
 
 export interface ConsensusDeps {
   readonly timelines: Timelines;
+  readonly refill: Refill;
   /** Aborted when the service stops. */
   readonly stopping: AbortSignal;
 }
@@ -44,7 +46,8 @@ async function propose(
   if (first.value.message?.$case !== 'greeting') {
     throw new StorageError('precondition', 'the first message of a proposer is its greeting');
   }
-  const timeline = await timelineFor(deps.timelines, first.value.message.value);
+  const timeline = await timelineFor(deps, first.value.message.value);
+  await timeline.ensureResident();
   const replies = new ReplyQueue();
   const signal = AbortSignal.any([call.signal, deps.stopping]);
   const ended = new Promise<void>((resolve, reject) => {
@@ -70,9 +73,10 @@ async function propose(
   }
 }
 
-async function timelineFor(timelines: Timelines, greeting: ProposerGreeting): Promise<Timeline> {
+async function timelineFor({ timelines, refill }: ConsensusDeps, greeting: ProposerGreeting): Promise<Timeline> {
   const { ttid, pgVersion, systemId, segSize, membership } = greetingFromWire(greeting, 0);
   if (!greeting.allowTimelineCreation || timelines.find(ttid) !== undefined) return timelines.get(ttid);
+  if (membership.generation === 0) await refill.check(ttid);
   const startLsn = INVALID_LSN;
   return timelines.create(
     newControlState({ ttid, startLsn, pgVersion, systemId, segSize, membership, nowMs: Date.now() }),

@@ -182,6 +182,30 @@ export function createRequestFromWire(request: CreateTimelineRequest, nowMs: num
   });
 }
 
+/** What another safekeeper says of a timeline, as a control file could hold it. */
+export function controlFromStatus(status: TimelineStatus): ControlState {
+  checkSegmentSize(status.walSegSize);
+  const history = termHistoryFromWire(status.termHistory);
+  return {
+    ttid: parseTtid(status.ttid),
+    membership: membershipFromWire(status.mconf),
+    term: termFromWire(status.term),
+    history,
+    pgVersion: status.pgVersion,
+    systemId: status.systemId,
+    segSize: status.walSegSize,
+    createdAtMs: Date.now(),
+    timelineStartLsn: positionFromWire(status.timelineStartLsn),
+    localStartLsn: positionFromWire(status.localStartLsn),
+    commitLsn: positionFromWire(status.commitLsn),
+    backupLsn: positionFromWire(status.backupLsn),
+    peerHorizonLsn: positionFromWire(status.peerHorizonLsn),
+    remoteConsistentLsn: positionFromWire(status.remoteConsistentLsn),
+    partials: [],
+    evictedLsn: INVALID_LSN,
+  };
+}
+
 export function statusToWire(timeline: Timeline): TimelineStatus {
   const { view } = timeline;
   const { control } = view;

@@ -4,6 +4,10 @@ import { z } from 'zod';
 import { StorageError } from '#shared/core/errors.js';
 import { parseTenantId, parseTimelineId, parseTtid } from '#shared/core/ids.js';
 import { formatLsn, lsnToWire, parseLsn } from '#shared/core/lsn.js';
+import type { Membership } from '../core/acceptor-types.js';
+import { digestOf } from '../io/digest.js';
+import { pullTimeline } from '../io/pull.js';
+import type { WalObjects } from '../io/wal-objects.js';
 import type { Timeline } from '../io/timeline.js';
 import type { Timelines } from '../io/timelines.js';
 import { createRequestFromWire } from './conversion.js';
@@ -17,9 +21,25 @@ const createSchema = z.object({
   start_lsn: z.string(),
 });
 
+const membersSchema = z.array(z.object({ id: z.number().int().positive(), addr: z.string().min(1) })).max(100);
+const mconfSchema = z.object({
+  generation: z.number().int().positive(),
+  members: membersSchema,
+  new_members: membersSchema.nullish(),
+});
+const membershipSchema = z.object({ mconf: mconfSchema });
+const pullSchema = z.object({
+  tenant_id: z.string(),
+  timeline_id: z.string(),
+  /** host:port of gRPC servers; none = from the object store. */
+  grpc_hosts: z.array(z.string().min(1)).max(100).default([]),
+  mconf: mconfSchema.optional(),
+});
+
 export interface HttpDeps {
   readonly nodeId: number;
   readonly timelines: Timelines;
+  readonly objects: WalObjects | null;
 }
 
 type TimelineParams = { tenant: string; timeline: string };
@@ -34,9 +54,7 @@ export function httpRoutes(deps: HttpDeps): (server: FastifyInstance) => void {
       timelines.all().map(({ ttid }) => ({ tenant_id: ttid.tenantId, timeline_id: ttid.timelineId })),
     );
     server.post('/v1/tenant/timeline', async (request) => {
-      const parsed = createSchema.safeParse(request.body);
-      if (!parsed.success) throw new StorageError('invalid', z.prettifyError(parsed.error));
-      const body = parsed.data;
+      const body = parsed(createSchema, request.body);
       const control = createRequestFromWire(
         {
           ttid: parseTtid({ tenantId: body.tenant_id, timelineId: body.timeline_id }),
@@ -53,11 +71,49 @@ export function httpRoutes(deps: HttpDeps): (server: FastifyInstance) => void {
     server.get<{ Params: TimelineParams }>('/v1/tenant/:tenant/timeline/:timeline', (request) =>
       statusJson(find(request.params)),
     );
-    server.delete<{ Params: TimelineParams }>('/v1/tenant/:tenant/timeline/:timeline', async ({ params }) => {
-      const ttid = { tenantId: parseTenantId(params.tenant), timelineId: parseTimelineId(params.timeline) };
-      return { dir_existed: await timelines.delete(ttid) };
+    server.delete<{ Params: TimelineParams; Querystring: { only_local?: string } }>(
+      '/v1/tenant/:tenant/timeline/:timeline',
+      async ({ params, query }) => {
+        const ttid = { tenantId: parseTenantId(params.tenant), timelineId: parseTimelineId(params.timeline) };
+        return { dir_existed: await timelines.delete(ttid, query.only_local === 'true') };
+      },
+    );
+    server.put<{ Params: TimelineParams }>('/v1/tenant/:tenant/timeline/:timeline/membership', async (request) => {
+      const membership = membershipFromJson(parsed(membershipSchema, request.body).mconf);
+      const timeline = find(request.params);
+      await timeline.run({ kind: 'membership', membership });
+      return statusJson(timeline);
     });
+    server.post('/v1/pull_timeline', async (request) => {
+      const body = parsed(pullSchema, request.body);
+      const { timeline, source } = await pullTimeline(deps, {
+        ttid: parseTtid({ tenantId: body.tenant_id, timelineId: body.timeline_id }),
+        sourceAddrs: body.grpc_hosts,
+        membership: body.mconf === undefined ? null : membershipFromJson(body.mconf),
+      });
+      return { safekeeper_host: source, status: statusJson(timeline) };
+    });
+    server.get<{ Params: TimelineParams; Querystring: { from_lsn?: string; until_lsn?: string } }>(
+      '/v1/tenant/:tenant/timeline/:timeline/digest',
+      async ({ params, query }) => {
+        const from = parseLsn(query.from_lsn ?? '');
+        return { sha256: await digestOf(find(params), from, parseLsn(query.until_lsn ?? '')) };
+      },
+    );
   };
+}
+
+function parsed<T>(schema: z.ZodType<T>, body: unknown): T {
+  const result = schema.safeParse(body);
+  if (!result.success) throw new StorageError('invalid', z.prettifyError(result.error));
+  return result.data;
+}
+
+function membershipFromJson(mconf: z.infer<typeof mconfSchema>): Membership {
+  const members = (list: readonly { id: number; addr: string }[]) =>
+    list.map(({ id, addr }) => ({ nodeId: id, grpcAddr: addr }));
+  const { generation } = mconf;
+  return { generation, members: members(mconf.members), newMembers: members(mconf.new_members ?? []) };
 }
 
 function statusJson(timeline: Timeline): object {
@@ -90,6 +146,14 @@ function statusJson(timeline: Timeline): object {
     backup_lsn: formatLsn(control.backupLsn),
     peer_horizon_lsn: formatLsn(control.peerHorizonLsn),
     remote_consistent_lsn: formatLsn(control.remoteConsistentLsn),
+    evicted: timeline.isEvicted,
+    problem: timeline.problem?.message ?? null,
+    partial_backup: control.partials.map((one) => ({
+      status: one.status,
+      term: one.term,
+      flush_lsn: formatLsn(one.flushLsn),
+      commit_lsn: formatLsn(one.commitLsn),
+    })),
     walsenders: timeline.readerCount,
     walreceivers: timeline.proposerCount,
     pageserver_feedback:

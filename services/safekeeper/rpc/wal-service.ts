@@ -48,6 +48,7 @@ async function streamWal(
   }
   const range = rangeOf(first.value.message.value);
   const timeline = deps.timelines.get(parseTtid(first.value.message.value.ttid));
+  await timeline.ensureResident();
   checkStart(timeline, range);
   const reader = timeline.openReader();
   const stop = new AbortController();
@@ -85,11 +86,11 @@ function rangeOf(start: StreamWalStart): Range {
 }
 
 function checkStart(timeline: Timeline, range: Range): void {
-  const { localStartLsn } = timeline.view.control;
-  if (range.start < localStartLsn) {
+  const { readableFrom } = timeline;
+  if (range.start < readableFrom) {
     throw new StorageError(
       'not-found',
-      `WAL at ${formatLsn(range.start)} is not here; it begins at ${formatLsn(localStartLsn)}`,
+      `WAL at ${formatLsn(range.start)} is not here; it begins at ${formatLsn(readableFrom)}`,
     );
   }
 }

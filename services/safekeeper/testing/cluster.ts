@@ -29,19 +29,36 @@ export class TestCluster {
   readonly nodes: Node[] = [];
   private readonly root: string;
   private readonly brokerAddr: string;
+  /** More flags for all of them. */
+  private flags: readonly string[] = [];
 
   private constructor(root: string, brokerAddr: string) {
     this.root = root;
     this.brokerAddr = brokerAddr;
   }
 
+  /** With an object store in a directory, and everything done at once. */
+  static async withStore(count: number, brokerAddr: string, flags: readonly string[] = []): Promise<TestCluster> {
+    const cluster = new TestCluster(await mkdtemp(path.join(tmpdir(), 'safekeeper-test-')), brokerAddr);
+    const quick = ['--upkeep-interval-ms', '50', '--peer-lag-bytes-max', '0'];
+    cluster.flags = ['--remote-storage', cluster.storeDir, ...quick, ...flags];
+    for (let id = 1; id <= count; id++) await cluster.add(id);
+    return cluster;
+  }
+
+  get storeDir(): string {
+    return path.join(this.root, 'store');
+  }
+
+  async add(id: number, overrides: Overrides = {}): Promise<void> {
+    const dir = path.join(this.root, `sk${id}`);
+    this.nodes.push({ id, dir, ...(await this.launch(id, dir, overrides)) });
+  }
+
   /** Without a broker address the safekeepers look for one that is not there. */
   static async start(count: number, brokerAddr = '127.0.0.1:1', overrides: Overrides = {}): Promise<TestCluster> {
     const cluster = new TestCluster(await mkdtemp(path.join(tmpdir(), 'safekeeper-test-')), brokerAddr);
-    for (let id = 1; id <= count; id++) {
-      const dir = path.join(cluster.root, `sk${id}`);
-      cluster.nodes.push({ id, dir, ...(await cluster.launch(id, dir, overrides)) });
-    }
+    for (let id = 1; id <= count; id++) await cluster.add(id, overrides);
     return cluster;
   }
 
@@ -52,8 +69,13 @@ export class TestCluster {
   }
 
   async restart(index: number, overrides: Overrides = {}): Promise<void> {
-    const node = this.node(index);
     await this.stopNode(index);
+    await this.relaunch(index, overrides);
+  }
+
+  /** Starts a node that was stopped. */
+  async relaunch(index: number, overrides: Overrides = {}): Promise<void> {
+    const node = this.node(index);
     Object.assign(node, await this.launch(node.id, node.dir, overrides));
   }
 
@@ -97,7 +119,7 @@ export class TestCluster {
     overrides: Overrides,
   ): Promise<{ safekeeper: Safekeeper; client: SafekeeperServiceClient }> {
     const flags = ['-D', dir, '--id', String(id), '--listen-grpc', '127.0.0.1:0', '--listen-http', '127.0.0.1:0'];
-    const config = readConfig([...flags, '--broker-endpoint', this.brokerAddr], {});
+    const config = readConfig([...flags, ...this.flags, '--broker-endpoint', this.brokerAddr], {});
     const safekeeper = await startSafekeeper(config, { log: silentLogger, ...overrides });
     return { safekeeper, client: createClient(SafekeeperServiceClient, safekeeper.grpcAddr) };
   }

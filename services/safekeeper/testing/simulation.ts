@@ -126,6 +126,9 @@ export class SimAcceptor {
       case 'flush-wal':
         this.durable.set(this.log);
         return;
+      case 'remove-wal':
+        // Nobody asks for it here; test/simulation does.
+        return;
       case 'start-wal':
       case 'truncate-wal': {
         if (effect.kind === 'truncate-wal' && this.log[effect.to - START] !== 0) this.cuts += 1;

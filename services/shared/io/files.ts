@@ -79,7 +79,7 @@ export async function pathExists(path: string): Promise<boolean> {
 }
 
 /** Start time of a process in clock ticks since boot; tells a re-used process id apart. Null when it does not run. */
-async function processStartTime(pid: number): Promise<string | null> {
+export async function processStartTime(pid: number): Promise<string | null> {
   const text = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => null);
   if (text === null) return null;
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');

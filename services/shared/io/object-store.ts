@@ -4,7 +4,6 @@
  * was written is seen by every later read and listing, whoever makes it. No key may be the directory of another ("a" and "a/b").
  */
 import { openLocalStore } from './object-store-local.js';
-import { openS3Store } from './object-store-s3.js';
 
 export interface ObjectInfo {
   readonly key: string;
@@ -72,5 +71,8 @@ export function compareObjectKeys(a: string, b: string): number {
  * from the AWS chain (environment, profile, instance). Throws StorageError `invalid` for another URL.
  */
 export async function openObjectStore(url: string, options: RemoteOptions = {}): Promise<ObjectStore> {
-  return url.startsWith('s3://') ? openS3Store(url, options) : openLocalStore(url);
+  if (!url.startsWith('s3://')) return openLocalStore(url);
+  // The client takes longer to load than the rest of a service; who keeps objects in a directory does not wait for it.
+  const { openS3Store } = await import('./object-store-s3.js');
+  return openS3Store(url, options);
 }

@@ -76,6 +76,8 @@ export interface ControlFile {
   readonly checkPointLsn: Lsn;
   readonly checkPoint: CheckPoint;
   readonly params: ServerParameters;
+  /** Of a standby: its files are one state once WAL was replayed up to here; else 0. */
+  readonly minRecoveryLsn: Lsn;
   readonly segSize: number;
   /** 0: pages carry no checksums. */
   readonly checksumVersion: number;
@@ -116,6 +118,7 @@ export function decodeControlFile(bytes: Uint8Array): ControlFile {
     checkPointLsn: readLsn(view, AT.checkPointLsn),
     checkPoint: decodeCheckPoint(bytes, AT.checkPoint),
     params: readParameters(view),
+    minRecoveryLsn: readLsn(view, AT.recoveryFields),
     segSize,
     checksumVersion: view.getUint32(AT.checksumVersion, true),
   };

@@ -1,11 +1,11 @@
 /** One way to build a gRPC server: services, health, reflection, limits, orderly shutdown. */
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import type { ServiceDefinition, UntypedServiceImplementation } from '@grpc/grpc-js';
-import { HealthImplementation } from 'grpc-health-check';
 import { StorageError } from '../core/errors.js';
 import { formatAddr, parseAddr } from '../core/addr.js';
 import type { Logger } from '../runtime/log.js';
 import { setRpcLogger } from './handlers.js';
+import { Health } from './health.js';
 import { addReflection } from './reflection.js';
 
 /** WAL and page batches stay far below; the default of 4 MiB would be close. */
@@ -45,11 +45,8 @@ export async function startGrpcServer(options: GrpcServerOptions): Promise<GrpcS
   });
   const names = options.services.map(([definition]) => serviceName(definition));
   for (const [definition, implementation] of options.services) server.addService(definition, implementation);
-  const health = new HealthImplementation({
-    '': 'SERVING',
-    ...Object.fromEntries(names.map((name) => [name, 'SERVING'])),
-  });
-  health.addToServer(server);
+  const health = new Health(['', ...names]);
+  health.addTo(server);
   addReflection(server, [...names, 'grpc.health.v1.Health']);
   const { host, port } = parseAddr(options.addr);
   const bound = await new Promise<number>((resolve, reject) => {
@@ -61,17 +58,12 @@ export async function startGrpcServer(options: GrpcServerOptions): Promise<GrpcS
   return {
     port: bound === 0 ? port : bound,
     addr: formatAddr(host, bound),
-    shutdown: (graceMs) => shutdown(server, health, ['', ...names], graceMs),
+    shutdown: (graceMs) => shutdown(server, health, graceMs),
   };
 }
 
-async function shutdown(
-  server: Server,
-  health: HealthImplementation,
-  names: readonly string[],
-  graceMs: number,
-): Promise<void> {
-  for (const name of names) health.setStatus(name, 'NOT_SERVING');
+async function shutdown(server: Server, health: Health, graceMs: number): Promise<void> {
+  health.stopServing();
   const graceful = new Promise<void>((resolve) => {
     server.tryShutdown(() => resolve());
   });

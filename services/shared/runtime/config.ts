@@ -15,6 +15,8 @@ export interface OptionSpec<T> {
   readonly help: string;
   /** Checks and converts; texts arrive as strings, so numbers want `z.coerce.number()`. A default belongs in here. */
   readonly schema: z.ZodType<T>;
+  /** The same under other names, with the same kind of value: "-l, --listen-addr <addr>". */
+  readonly aliases?: readonly string[];
 }
 export type OptionSpecs = Record<string, OptionSpec<unknown>>;
 export type ConfigOf<S extends OptionSpecs> = { readonly [K in keyof S]: S[K] extends OptionSpec<infer T> ? T : never };
@@ -25,8 +27,13 @@ export interface AppInfo {
   readonly description: string;
 }
 
-export function option<T>(flags: string, help: string, schema: z.ZodType<T>): OptionSpec<T> {
-  return { flags, help, schema };
+export function option<T>(
+  flags: string,
+  help: string,
+  schema: z.ZodType<T>,
+  aliases: readonly string[] = [],
+): OptionSpec<T> {
+  return { flags, help, schema, aliases };
 }
 
 /** Options that every service has. */
@@ -73,8 +80,19 @@ function buildCommand(app: AppInfo, specs: OptionSpecs): Command {
     .option('--config-file <path>', 'JSON file with options by their camelCase names');
   for (const [key, spec] of Object.entries(specs)) {
     command.addOption(new Option(spec.flags, `${spec.help} [env ${envName(app.name, key)}]`));
+    for (const alias of spec.aliases ?? []) command.addOption(new Option(alias, `the same as ${longName(spec.flags)}`));
   }
   return command;
+}
+
+function longName(flags: string): string {
+  return /--[a-z-]+/.exec(flags)?.[0] ?? flags;
+}
+
+/** The value of an option, under its own name or another one. */
+function givenValue(flags: Record<string, unknown>, key: string, spec: OptionSpec<unknown>): unknown {
+  const names = (spec.aliases ?? []).map((alias) => new Option(alias).attributeName());
+  return [key, ...names].map((name) => flags[name]).find((value) => value !== undefined);
 }
 
 /** Values given by flags only; commander's own defaults (such as true for --no-x) are left out. */
@@ -111,7 +129,7 @@ export function parseConfig<S extends OptionSpecs>(
     .map((key) => `${key}: unknown option in the configuration file`);
   const config: Record<string, unknown> = {};
   for (const [key, spec] of Object.entries(specs)) {
-    const given = flags[key] ?? env[envName(app.name, key)] ?? file[key];
+    const given = givenValue(flags, key, spec) ?? env[envName(app.name, key)] ?? file[key];
     const parsed = spec.schema.safeParse(given);
     if (parsed.success) config[key] = parsed.data;
     else problems.push(`${spec.flags}: ${parsed.error.issues.map((issue) => issue.message).join('; ')}`);

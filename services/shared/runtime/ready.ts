@@ -1,5 +1,6 @@
-/** The line a service prints on stdout once it serves; a supervisor reads from it which ports were taken. */
+/** The line a service prints on stdout once it serves; a supervisor reads from it which ports were taken. systemd is told as well. */
 import { z } from 'zod';
+import { notifyReady } from './systemd.js';
 
 const readySchema = z.object({
   ready: z.literal(true),
@@ -13,6 +14,7 @@ export type ReadyLine = z.infer<typeof readySchema>;
 
 export function announceReady(line: Omit<ReadyLine, 'ready' | 'pid'>): void {
   process.stdout.write(`${JSON.stringify({ ready: true, ...line, pid: process.pid })}\n`);
+  notifyReady();
 }
 
 /** Null when the text is some other line. */

@@ -37,6 +37,12 @@ describe('config', () => {
     }
   });
 
+  it('knows an option by its other names', () => {
+    const aliased = { listen: option('--listen-grpc <addr>', 'where', addrSchema(), ['-l, --listen-addr <addr>']) };
+    assert.equal(parseConfig(app, aliased, ['-l', '0.0.0.0:5'], {}).listen, '0.0.0.0:5');
+    assert.equal(parseConfig(app, aliased, ['--listen-addr', '[::]:5'], {}).listen, '[::]:5');
+  });
+
   it('reports every mistake at once', () => {
     assert.throws(
       () => parseConfig(app, specs, ['--listen-grpc', 'nowhere'], { NEON_TEST_APP_ID: 'x' }),

@@ -204,6 +204,8 @@ export interface StartTimings {
   configMs: number;
   /** From process start to Running. */
   totalMs: number;
+  /** From process start until a spec was there. */
+  waitForSpecMs: number;
 }
 
 /** Status of a compute. */
@@ -230,6 +232,40 @@ export interface GetStatusResponse {
   connstr: string;
   /** When compute_ctl started, milliseconds since the Unix epoch. */
   startTimeMs: bigint;
+  /** When somebody last used the database, milliseconds since the Unix epoch; 0 = nobody yet. */
+  lastActiveMs: bigint;
+  /** Settings that were changed and take effect only with a new start. */
+  pendingRestart: string[];
+}
+
+/** Brings a spec. */
+export interface ConfigureRequest {
+  /** The spec, JSON. */
+  specJson: string;
+}
+
+/** Answer to Configure. */
+export interface ConfigureResponse {
+}
+
+/** Asks for a refresh. */
+export interface RefreshConfigurationRequest {
+}
+
+/** Answer to RefreshConfiguration. */
+export interface RefreshConfigurationResponse {
+}
+
+/** Asks for the last activity. */
+export interface GetLastActivityRequest {
+}
+
+/** Client sessions, replicas, logical subscribers and subscriptions count; work that Postgres does for itself does not. */
+export interface GetLastActivityResponse {
+  /** Milliseconds since the Unix epoch; 0 = nobody used it yet. */
+  lastActiveMs: bigint;
+  /** Milliseconds since then; since the start when nobody used it yet. */
+  idleMs: bigint;
 }
 
 /** Asks to stop. */
@@ -297,7 +333,15 @@ export const GetStatusRequest: MessageFns<GetStatusRequest> = {
 };
 
 function createBaseStartTimings(): StartTimings {
-  return { syncSafekeepersMs: 0, basebackupMs: 0, basebackupBytes: 0n, startPostgresMs: 0, configMs: 0, totalMs: 0 };
+  return {
+    syncSafekeepersMs: 0,
+    basebackupMs: 0,
+    basebackupBytes: 0n,
+    startPostgresMs: 0,
+    configMs: 0,
+    totalMs: 0,
+    waitForSpecMs: 0,
+  };
 }
 
 export const StartTimings: MessageFns<StartTimings> = {
@@ -322,6 +366,9 @@ export const StartTimings: MessageFns<StartTimings> = {
     }
     if (message.totalMs !== 0) {
       writer.uint32(49).double(message.totalMs);
+    }
+    if (message.waitForSpecMs !== 0) {
+      writer.uint32(57).double(message.waitForSpecMs);
     }
     return writer;
   },
@@ -387,6 +434,14 @@ export const StartTimings: MessageFns<StartTimings> = {
             message.totalMs = reader.double();
             continue;
           }
+          case 7: {
+            if (tag !== 57) {
+              break;
+            }
+
+            message.waitForSpecMs = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -431,6 +486,11 @@ export const StartTimings: MessageFns<StartTimings> = {
         : isSet(object.total_ms)
         ? globalThis.Number(object.total_ms)
         : 0,
+      waitForSpecMs: isSet(object.waitForSpecMs)
+        ? globalThis.Number(object.waitForSpecMs)
+        : isSet(object.wait_for_spec_ms)
+        ? globalThis.Number(object.wait_for_spec_ms)
+        : 0,
     };
   },
 
@@ -454,6 +514,9 @@ export const StartTimings: MessageFns<StartTimings> = {
     if (message.totalMs !== 0) {
       obj.totalMs = floatToJson(message.totalMs);
     }
+    if (message.waitForSpecMs !== 0) {
+      obj.waitForSpecMs = floatToJson(message.waitForSpecMs);
+    }
     return obj;
   },
 
@@ -470,6 +533,7 @@ export const StartTimings: MessageFns<StartTimings> = {
     message.startPostgresMs = object.startPostgresMs ?? 0;
     message.configMs = object.configMs ?? 0;
     message.totalMs = object.totalMs ?? 0;
+    message.waitForSpecMs = object.waitForSpecMs ?? 0;
     return message;
   },
 };
@@ -486,6 +550,8 @@ function createBaseGetStatusResponse(): GetStatusResponse {
     timings: undefined,
     connstr: "",
     startTimeMs: 0n,
+    lastActiveMs: 0n,
+    pendingRestart: [],
   };
 }
 
@@ -532,6 +598,15 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
         throw new globalThis.Error("value provided for field message.startTimeMs of type int64 too large");
       }
       writer.uint32(80).int64(message.startTimeMs);
+    }
+    if (message.lastActiveMs !== 0n) {
+      if (BigInt.asIntN(64, message.lastActiveMs) !== message.lastActiveMs) {
+        throw new globalThis.Error("value provided for field message.lastActiveMs of type int64 too large");
+      }
+      writer.uint32(88).int64(message.lastActiveMs);
+    }
+    for (const v of message.pendingRestart) {
+      writer.uint32(98).string(v!);
     }
     return writer;
   },
@@ -629,6 +704,22 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
             message.startTimeMs = reader.int64() as bigint;
             continue;
           }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.lastActiveMs = reader.int64() as bigint;
+            continue;
+          }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.pendingRestart.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -673,6 +764,16 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
         : isSet(object.start_time_ms)
         ? BigInt(object.start_time_ms)
         : 0n,
+      lastActiveMs: isSet(object.lastActiveMs)
+        ? BigInt(object.lastActiveMs)
+        : isSet(object.last_active_ms)
+        ? BigInt(object.last_active_ms)
+        : 0n,
+      pendingRestart: globalThis.Array.isArray(object?.pendingRestart)
+        ? object.pendingRestart.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.pending_restart)
+        ? object.pending_restart.map((e: any) => globalThis.String(e))
+        : [],
     };
   },
 
@@ -708,6 +809,12 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
     if (message.startTimeMs !== 0n) {
       obj.startTimeMs = message.startTimeMs.toString();
     }
+    if (message.lastActiveMs !== 0n) {
+      obj.lastActiveMs = message.lastActiveMs.toString();
+    }
+    if (message.pendingRestart?.length) {
+      obj.pendingRestart = message.pendingRestart;
+    }
     return obj;
   },
 
@@ -730,6 +837,388 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
     message.startTimeMs = (object.startTimeMs !== undefined && object.startTimeMs !== null)
       ? BigInt(object.startTimeMs)
       : 0n;
+    message.lastActiveMs = (object.lastActiveMs !== undefined && object.lastActiveMs !== null)
+      ? BigInt(object.lastActiveMs)
+      : 0n;
+    message.pendingRestart = object.pendingRestart?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseConfigureRequest(): ConfigureRequest {
+  return { specJson: "" };
+}
+
+export const ConfigureRequest: MessageFns<ConfigureRequest> = {
+  encode(message: ConfigureRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.specJson !== "") {
+      writer.uint32(10).string(message.specJson);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ConfigureRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseConfigureRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.specJson = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ConfigureRequest {
+    return {
+      specJson: isSet(object.specJson)
+        ? globalThis.String(object.specJson)
+        : isSet(object.spec_json)
+        ? globalThis.String(object.spec_json)
+        : "",
+    };
+  },
+
+  toJSON(message: ConfigureRequest): unknown {
+    const obj: any = {};
+    if (message.specJson !== "") {
+      obj.specJson = message.specJson;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ConfigureRequest>, I>>(base?: I): ConfigureRequest {
+    return ConfigureRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ConfigureRequest>, I>>(object: I): ConfigureRequest {
+    const message = createBaseConfigureRequest();
+    message.specJson = object.specJson ?? "";
+    return message;
+  },
+};
+
+function createBaseConfigureResponse(): ConfigureResponse {
+  return {};
+}
+
+export const ConfigureResponse: MessageFns<ConfigureResponse> = {
+  encode(_: ConfigureResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ConfigureResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseConfigureResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): ConfigureResponse {
+    return {};
+  },
+
+  toJSON(_: ConfigureResponse): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ConfigureResponse>, I>>(base?: I): ConfigureResponse {
+    return ConfigureResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ConfigureResponse>, I>>(_: I): ConfigureResponse {
+    const message = createBaseConfigureResponse();
+    return message;
+  },
+};
+
+function createBaseRefreshConfigurationRequest(): RefreshConfigurationRequest {
+  return {};
+}
+
+export const RefreshConfigurationRequest: MessageFns<RefreshConfigurationRequest> = {
+  encode(_: RefreshConfigurationRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RefreshConfigurationRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRefreshConfigurationRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): RefreshConfigurationRequest {
+    return {};
+  },
+
+  toJSON(_: RefreshConfigurationRequest): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<RefreshConfigurationRequest>, I>>(base?: I): RefreshConfigurationRequest {
+    return RefreshConfigurationRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<RefreshConfigurationRequest>, I>>(_: I): RefreshConfigurationRequest {
+    const message = createBaseRefreshConfigurationRequest();
+    return message;
+  },
+};
+
+function createBaseRefreshConfigurationResponse(): RefreshConfigurationResponse {
+  return {};
+}
+
+export const RefreshConfigurationResponse: MessageFns<RefreshConfigurationResponse> = {
+  encode(_: RefreshConfigurationResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RefreshConfigurationResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRefreshConfigurationResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): RefreshConfigurationResponse {
+    return {};
+  },
+
+  toJSON(_: RefreshConfigurationResponse): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<RefreshConfigurationResponse>, I>>(base?: I): RefreshConfigurationResponse {
+    return RefreshConfigurationResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<RefreshConfigurationResponse>, I>>(_: I): RefreshConfigurationResponse {
+    const message = createBaseRefreshConfigurationResponse();
+    return message;
+  },
+};
+
+function createBaseGetLastActivityRequest(): GetLastActivityRequest {
+  return {};
+}
+
+export const GetLastActivityRequest: MessageFns<GetLastActivityRequest> = {
+  encode(_: GetLastActivityRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetLastActivityRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetLastActivityRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): GetLastActivityRequest {
+    return {};
+  },
+
+  toJSON(_: GetLastActivityRequest): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<GetLastActivityRequest>, I>>(base?: I): GetLastActivityRequest {
+    return GetLastActivityRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<GetLastActivityRequest>, I>>(_: I): GetLastActivityRequest {
+    const message = createBaseGetLastActivityRequest();
+    return message;
+  },
+};
+
+function createBaseGetLastActivityResponse(): GetLastActivityResponse {
+  return { lastActiveMs: 0n, idleMs: 0n };
+}
+
+export const GetLastActivityResponse: MessageFns<GetLastActivityResponse> = {
+  encode(message: GetLastActivityResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.lastActiveMs !== 0n) {
+      if (BigInt.asIntN(64, message.lastActiveMs) !== message.lastActiveMs) {
+        throw new globalThis.Error("value provided for field message.lastActiveMs of type int64 too large");
+      }
+      writer.uint32(8).int64(message.lastActiveMs);
+    }
+    if (message.idleMs !== 0n) {
+      if (BigInt.asIntN(64, message.idleMs) !== message.idleMs) {
+        throw new globalThis.Error("value provided for field message.idleMs of type int64 too large");
+      }
+      writer.uint32(16).int64(message.idleMs);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetLastActivityResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetLastActivityResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.lastActiveMs = reader.int64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.idleMs = reader.int64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GetLastActivityResponse {
+    return {
+      lastActiveMs: isSet(object.lastActiveMs)
+        ? BigInt(object.lastActiveMs)
+        : isSet(object.last_active_ms)
+        ? BigInt(object.last_active_ms)
+        : 0n,
+      idleMs: isSet(object.idleMs) ? BigInt(object.idleMs) : isSet(object.idle_ms) ? BigInt(object.idle_ms) : 0n,
+    };
+  },
+
+  toJSON(message: GetLastActivityResponse): unknown {
+    const obj: any = {};
+    if (message.lastActiveMs !== 0n) {
+      obj.lastActiveMs = message.lastActiveMs.toString();
+    }
+    if (message.idleMs !== 0n) {
+      obj.idleMs = message.idleMs.toString();
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<GetLastActivityResponse>, I>>(base?: I): GetLastActivityResponse {
+    return GetLastActivityResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<GetLastActivityResponse>, I>>(object: I): GetLastActivityResponse {
+    const message = createBaseGetLastActivityResponse();
+    message.lastActiveMs = (object.lastActiveMs !== undefined && object.lastActiveMs !== null)
+      ? BigInt(object.lastActiveMs)
+      : 0n;
+    message.idleMs = (object.idleMs !== undefined && object.idleMs !== null) ? BigInt(object.idleMs) : 0n;
     return message;
   },
 };
@@ -890,6 +1379,40 @@ export const ComputeServiceService = {
     responseSerialize: (value: GetStatusResponse): Buffer => Buffer.from(GetStatusResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): GetStatusResponse => GetStatusResponse.decode(value),
   },
+  /** Makes the compute what a spec says, when it is Empty or Running; answers when it is Running with it. */
+  configure: {
+    path: "/neon.compute.v1.ComputeService/Configure" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ConfigureRequest): Buffer => Buffer.from(ConfigureRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ConfigureRequest => ConfigureRequest.decode(value),
+    responseSerialize: (value: ConfigureResponse): Buffer => Buffer.from(ConfigureResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ConfigureResponse => ConfigureResponse.decode(value),
+  },
+  /** Has the spec pulled anew from where the compute got it, and applied in the background. */
+  refreshConfiguration: {
+    path: "/neon.compute.v1.ComputeService/RefreshConfiguration" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: RefreshConfigurationRequest): Buffer =>
+      Buffer.from(RefreshConfigurationRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): RefreshConfigurationRequest => RefreshConfigurationRequest.decode(value),
+    responseSerialize: (value: RefreshConfigurationResponse): Buffer =>
+      Buffer.from(RefreshConfigurationResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): RefreshConfigurationResponse => RefreshConfigurationResponse.decode(value),
+  },
+  /** When the compute was last used, for a decision to suspend it. */
+  getLastActivity: {
+    path: "/neon.compute.v1.ComputeService/GetLastActivity" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetLastActivityRequest): Buffer =>
+      Buffer.from(GetLastActivityRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetLastActivityRequest => GetLastActivityRequest.decode(value),
+    responseSerialize: (value: GetLastActivityResponse): Buffer =>
+      Buffer.from(GetLastActivityResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): GetLastActivityResponse => GetLastActivityResponse.decode(value),
+  },
   /** Stops Postgres and ends compute_ctl; answers when Postgres has ended and its WAL is committed or given up. */
   terminate: {
     path: "/neon.compute.v1.ComputeService/Terminate" as const,
@@ -905,6 +1428,12 @@ export const ComputeServiceService = {
 export interface ComputeServiceServer extends UntypedServiceImplementation {
   /** State, positions and timings. */
   getStatus: handleUnaryCall<GetStatusRequest, GetStatusResponse>;
+  /** Makes the compute what a spec says, when it is Empty or Running; answers when it is Running with it. */
+  configure: handleUnaryCall<ConfigureRequest, ConfigureResponse>;
+  /** Has the spec pulled anew from where the compute got it, and applied in the background. */
+  refreshConfiguration: handleUnaryCall<RefreshConfigurationRequest, RefreshConfigurationResponse>;
+  /** When the compute was last used, for a decision to suspend it. */
+  getLastActivity: handleUnaryCall<GetLastActivityRequest, GetLastActivityResponse>;
   /** Stops Postgres and ends compute_ctl; answers when Postgres has ended and its WAL is committed or given up. */
   terminate: handleUnaryCall<TerminateRequest, TerminateResponse>;
 }
@@ -925,6 +1454,54 @@ export interface ComputeServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: GetStatusResponse) => void,
+  ): ClientUnaryCall;
+  /** Makes the compute what a spec says, when it is Empty or Running; answers when it is Running with it. */
+  configure(
+    request: ConfigureRequest,
+    callback: (error: ServiceError | null, response: ConfigureResponse) => void,
+  ): ClientUnaryCall;
+  configure(
+    request: ConfigureRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ConfigureResponse) => void,
+  ): ClientUnaryCall;
+  configure(
+    request: ConfigureRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ConfigureResponse) => void,
+  ): ClientUnaryCall;
+  /** Has the spec pulled anew from where the compute got it, and applied in the background. */
+  refreshConfiguration(
+    request: RefreshConfigurationRequest,
+    callback: (error: ServiceError | null, response: RefreshConfigurationResponse) => void,
+  ): ClientUnaryCall;
+  refreshConfiguration(
+    request: RefreshConfigurationRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: RefreshConfigurationResponse) => void,
+  ): ClientUnaryCall;
+  refreshConfiguration(
+    request: RefreshConfigurationRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: RefreshConfigurationResponse) => void,
+  ): ClientUnaryCall;
+  /** When the compute was last used, for a decision to suspend it. */
+  getLastActivity(
+    request: GetLastActivityRequest,
+    callback: (error: ServiceError | null, response: GetLastActivityResponse) => void,
+  ): ClientUnaryCall;
+  getLastActivity(
+    request: GetLastActivityRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: GetLastActivityResponse) => void,
+  ): ClientUnaryCall;
+  getLastActivity(
+    request: GetLastActivityRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: GetLastActivityResponse) => void,
   ): ClientUnaryCall;
   /** Stops Postgres and ends compute_ctl; answers when Postgres has ended and its WAL is committed or given up. */
   terminate(

@@ -54,6 +54,10 @@ export interface GetStatusResponse {
   computes: Compute[];
   /** Process id of the daemon. */
   pid: number;
+  /** Base URL of the REST interface; empty = none. */
+  restUrl: string;
+  /** host:port of the connect port, one Postgres port for all branches; empty = none. */
+  connectAddr: string;
 }
 
 /** Asks the daemon to stop everything. */
@@ -70,6 +74,8 @@ export interface Tenant {
   tenantId: string;
   /** Whether commands use it when none is named. */
   isDefault: boolean;
+  /** Storage that holds its data. */
+  storageName: string;
 }
 
 /** Parameters of a new tenant. */
@@ -80,6 +86,8 @@ export interface CreateTenantRequest {
   setDefault: boolean;
   /** Name of its first branch; empty = "main". */
   branchName: string;
+  /** Storage that will hold its data; empty = "default". */
+  storageName: string;
 }
 
 /** Answer to CreateTenant. */
@@ -124,6 +132,10 @@ export interface Branch {
   logicalSizeBytes: bigint;
   /** When it was made, milliseconds since the Unix epoch. */
   createdAtMs: bigint;
+  /** Storage that holds its data. */
+  storageName: string;
+  /** Names of its snapshots. */
+  snapshotNames: string[];
 }
 
 /** Parameters of a new branch. */
@@ -134,8 +146,14 @@ export interface CreateBranchRequest {
   tenantId: string;
   /** Parent branch; empty = "main". */
   from: string;
-  /** Branch point; 0 = the parent's head. */
+  /** Branch point; 0 = the parent's head. At most one of lsn, time_ms and snapshot is given. */
   lsn: bigint;
+  /** Branch point as a time, milliseconds since the Unix epoch; 0 = not given. */
+  timeMs: bigint;
+  /** Branch point as the name of a snapshot, which also names the parent; empty = not given. */
+  snapshot: string;
+  /** Storage whose branches are meant; empty = that of the tenant. */
+  storageName: string;
 }
 
 /** Answer to CreateBranch. */
@@ -148,6 +166,8 @@ export interface CreateBranchResponse {
 export interface ListBranchesRequest {
   /** Tenant; empty = default. */
   tenantId: string;
+  /** Branches of all tenants. */
+  allTenants: boolean;
 }
 
 /** Answer to ListBranches. */
@@ -180,6 +200,12 @@ export interface Compute {
   logPath: string;
   /** host:port of compute_ctl's gRPC server. */
   grpcAddr: string;
+  /** Storage that holds its data. */
+  storageName: string;
+  /** Suspended after this time without activity, seconds; 0 = never. */
+  suspendAfterS: number;
+  /** URL through the connect port; works also when it is not running. Empty = no connect port. */
+  connectUrl: string;
 }
 
 /** Parameters of a new compute. */
@@ -194,6 +220,10 @@ export interface CreateComputeRequest {
   pgPort: number;
   /** Settings of postgresql.conf by name. */
   settings: { [key: string]: string };
+  /** Storage; empty = that of the tenant. Given without a branch, and with no branch called as the compute: a new database is made. */
+  storageName: string;
+  /** Suspend after this time without activity, seconds; 0 = never. */
+  suspendAfterS: number;
 }
 
 export interface CreateComputeRequest_SettingsEntry {
@@ -245,6 +275,18 @@ export interface DestroyComputeRequest {
 export interface DestroyComputeResponse {
   /** Whether it existed. */
   existed: boolean;
+}
+
+/** Names a compute. */
+export interface GetComputeRequest {
+  /** Name. */
+  name: string;
+}
+
+/** Answer to GetCompute. */
+export interface GetComputeResponse {
+  /** The compute. */
+  compute: Compute | undefined;
 }
 
 /** Asks for all computes. */
@@ -511,7 +553,7 @@ export const ServiceStatus: MessageFns<ServiceStatus> = {
 };
 
 function createBaseGetStatusResponse(): GetStatusResponse {
-  return { repoDir: "", services: [], computes: [], pid: 0 };
+  return { repoDir: "", services: [], computes: [], pid: 0, restUrl: "", connectAddr: "" };
 }
 
 export const GetStatusResponse: MessageFns<GetStatusResponse> = {
@@ -527,6 +569,12 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
     }
     if (message.pid !== 0) {
       writer.uint32(32).uint32(message.pid);
+    }
+    if (message.restUrl !== "") {
+      writer.uint32(42).string(message.restUrl);
+    }
+    if (message.connectAddr !== "") {
+      writer.uint32(50).string(message.connectAddr);
     }
     return writer;
   },
@@ -576,6 +624,22 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
             message.pid = reader.uint32();
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.restUrl = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.connectAddr = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -600,6 +664,16 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
         : [],
       computes: globalThis.Array.isArray(object?.computes) ? object.computes.map((e: any) => Compute.fromJSON(e)) : [],
       pid: isSet(object.pid) ? globalThis.Number(object.pid) : 0,
+      restUrl: isSet(object.restUrl)
+        ? globalThis.String(object.restUrl)
+        : isSet(object.rest_url)
+        ? globalThis.String(object.rest_url)
+        : "",
+      connectAddr: isSet(object.connectAddr)
+        ? globalThis.String(object.connectAddr)
+        : isSet(object.connect_addr)
+        ? globalThis.String(object.connect_addr)
+        : "",
     };
   },
 
@@ -617,6 +691,12 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
     if (message.pid !== 0) {
       obj.pid = Math.round(message.pid);
     }
+    if (message.restUrl !== "") {
+      obj.restUrl = message.restUrl;
+    }
+    if (message.connectAddr !== "") {
+      obj.connectAddr = message.connectAddr;
+    }
     return obj;
   },
 
@@ -629,6 +709,8 @@ export const GetStatusResponse: MessageFns<GetStatusResponse> = {
     message.services = object.services?.map((e) => ServiceStatus.fromPartial(e)) || [];
     message.computes = object.computes?.map((e) => Compute.fromPartial(e)) || [];
     message.pid = object.pid ?? 0;
+    message.restUrl = object.restUrl ?? "";
+    message.connectAddr = object.connectAddr ?? "";
     return message;
   },
 };
@@ -738,7 +820,7 @@ export const ShutdownResponse: MessageFns<ShutdownResponse> = {
 };
 
 function createBaseTenant(): Tenant {
-  return { tenantId: "", isDefault: false };
+  return { tenantId: "", isDefault: false, storageName: "" };
 }
 
 export const Tenant: MessageFns<Tenant> = {
@@ -748,6 +830,9 @@ export const Tenant: MessageFns<Tenant> = {
     }
     if (message.isDefault !== false) {
       writer.uint32(16).bool(message.isDefault);
+    }
+    if (message.storageName !== "") {
+      writer.uint32(26).string(message.storageName);
     }
     return writer;
   },
@@ -781,6 +866,14 @@ export const Tenant: MessageFns<Tenant> = {
             message.isDefault = reader.bool();
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.storageName = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -805,6 +898,11 @@ export const Tenant: MessageFns<Tenant> = {
         : isSet(object.is_default)
         ? globalThis.Boolean(object.is_default)
         : false,
+      storageName: isSet(object.storageName)
+        ? globalThis.String(object.storageName)
+        : isSet(object.storage_name)
+        ? globalThis.String(object.storage_name)
+        : "",
     };
   },
 
@@ -816,6 +914,9 @@ export const Tenant: MessageFns<Tenant> = {
     if (message.isDefault !== false) {
       obj.isDefault = message.isDefault;
     }
+    if (message.storageName !== "") {
+      obj.storageName = message.storageName;
+    }
     return obj;
   },
 
@@ -826,12 +927,13 @@ export const Tenant: MessageFns<Tenant> = {
     const message = createBaseTenant();
     message.tenantId = object.tenantId ?? "";
     message.isDefault = object.isDefault ?? false;
+    message.storageName = object.storageName ?? "";
     return message;
   },
 };
 
 function createBaseCreateTenantRequest(): CreateTenantRequest {
-  return { tenantId: "", setDefault: false, branchName: "" };
+  return { tenantId: "", setDefault: false, branchName: "", storageName: "" };
 }
 
 export const CreateTenantRequest: MessageFns<CreateTenantRequest> = {
@@ -844,6 +946,9 @@ export const CreateTenantRequest: MessageFns<CreateTenantRequest> = {
     }
     if (message.branchName !== "") {
       writer.uint32(26).string(message.branchName);
+    }
+    if (message.storageName !== "") {
+      writer.uint32(34).string(message.storageName);
     }
     return writer;
   },
@@ -885,6 +990,14 @@ export const CreateTenantRequest: MessageFns<CreateTenantRequest> = {
             message.branchName = reader.string();
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.storageName = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -914,6 +1027,11 @@ export const CreateTenantRequest: MessageFns<CreateTenantRequest> = {
         : isSet(object.branch_name)
         ? globalThis.String(object.branch_name)
         : "",
+      storageName: isSet(object.storageName)
+        ? globalThis.String(object.storageName)
+        : isSet(object.storage_name)
+        ? globalThis.String(object.storage_name)
+        : "",
     };
   },
 
@@ -928,6 +1046,9 @@ export const CreateTenantRequest: MessageFns<CreateTenantRequest> = {
     if (message.branchName !== "") {
       obj.branchName = message.branchName;
     }
+    if (message.storageName !== "") {
+      obj.storageName = message.storageName;
+    }
     return obj;
   },
 
@@ -939,6 +1060,7 @@ export const CreateTenantRequest: MessageFns<CreateTenantRequest> = {
     message.tenantId = object.tenantId ?? "";
     message.setDefault = object.setDefault ?? false;
     message.branchName = object.branchName ?? "";
+    message.storageName = object.storageName ?? "";
     return message;
   },
 };
@@ -1179,6 +1301,8 @@ function createBaseBranch(): Branch {
     lastRecordLsn: 0n,
     logicalSizeBytes: 0n,
     createdAtMs: 0n,
+    storageName: "",
+    snapshotNames: [],
   };
 }
 
@@ -1219,6 +1343,12 @@ export const Branch: MessageFns<Branch> = {
         throw new globalThis.Error("value provided for field message.createdAtMs of type int64 too large");
       }
       writer.uint32(64).int64(message.createdAtMs);
+    }
+    if (message.storageName !== "") {
+      writer.uint32(74).string(message.storageName);
+    }
+    for (const v of message.snapshotNames) {
+      writer.uint32(82).string(v!);
     }
     return writer;
   },
@@ -1300,6 +1430,22 @@ export const Branch: MessageFns<Branch> = {
             message.createdAtMs = reader.int64() as bigint;
             continue;
           }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.storageName = reader.string();
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.snapshotNames.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1350,6 +1496,16 @@ export const Branch: MessageFns<Branch> = {
         : isSet(object.created_at_ms)
         ? BigInt(object.created_at_ms)
         : 0n,
+      storageName: isSet(object.storageName)
+        ? globalThis.String(object.storageName)
+        : isSet(object.storage_name)
+        ? globalThis.String(object.storage_name)
+        : "",
+      snapshotNames: globalThis.Array.isArray(object?.snapshotNames)
+        ? object.snapshotNames.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.snapshot_names)
+        ? object.snapshot_names.map((e: any) => globalThis.String(e))
+        : [],
     };
   },
 
@@ -1379,6 +1535,12 @@ export const Branch: MessageFns<Branch> = {
     if (message.createdAtMs !== 0n) {
       obj.createdAtMs = message.createdAtMs.toString();
     }
+    if (message.storageName !== "") {
+      obj.storageName = message.storageName;
+    }
+    if (message.snapshotNames?.length) {
+      obj.snapshotNames = message.snapshotNames;
+    }
     return obj;
   },
 
@@ -1401,12 +1563,14 @@ export const Branch: MessageFns<Branch> = {
     message.createdAtMs = (object.createdAtMs !== undefined && object.createdAtMs !== null)
       ? BigInt(object.createdAtMs)
       : 0n;
+    message.storageName = object.storageName ?? "";
+    message.snapshotNames = object.snapshotNames?.map((e) => e) || [];
     return message;
   },
 };
 
 function createBaseCreateBranchRequest(): CreateBranchRequest {
-  return { name: "", tenantId: "", from: "", lsn: 0n };
+  return { name: "", tenantId: "", from: "", lsn: 0n, timeMs: 0n, snapshot: "", storageName: "" };
 }
 
 export const CreateBranchRequest: MessageFns<CreateBranchRequest> = {
@@ -1425,6 +1589,18 @@ export const CreateBranchRequest: MessageFns<CreateBranchRequest> = {
         throw new globalThis.Error("value provided for field message.lsn of type uint64 too large");
       }
       writer.uint32(32).uint64(message.lsn);
+    }
+    if (message.timeMs !== 0n) {
+      if (BigInt.asUintN(64, message.timeMs) !== message.timeMs) {
+        throw new globalThis.Error("value provided for field message.timeMs of type uint64 too large");
+      }
+      writer.uint32(40).uint64(message.timeMs);
+    }
+    if (message.snapshot !== "") {
+      writer.uint32(50).string(message.snapshot);
+    }
+    if (message.storageName !== "") {
+      writer.uint32(58).string(message.storageName);
     }
     return writer;
   },
@@ -1474,6 +1650,30 @@ export const CreateBranchRequest: MessageFns<CreateBranchRequest> = {
             message.lsn = reader.uint64() as bigint;
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.timeMs = reader.uint64() as bigint;
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.snapshot = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.storageName = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1496,6 +1696,13 @@ export const CreateBranchRequest: MessageFns<CreateBranchRequest> = {
         : "",
       from: isSet(object.from) ? globalThis.String(object.from) : "",
       lsn: isSet(object.lsn) ? BigInt(object.lsn) : 0n,
+      timeMs: isSet(object.timeMs) ? BigInt(object.timeMs) : isSet(object.time_ms) ? BigInt(object.time_ms) : 0n,
+      snapshot: isSet(object.snapshot) ? globalThis.String(object.snapshot) : "",
+      storageName: isSet(object.storageName)
+        ? globalThis.String(object.storageName)
+        : isSet(object.storage_name)
+        ? globalThis.String(object.storage_name)
+        : "",
     };
   },
 
@@ -1513,6 +1720,15 @@ export const CreateBranchRequest: MessageFns<CreateBranchRequest> = {
     if (message.lsn !== 0n) {
       obj.lsn = message.lsn.toString();
     }
+    if (message.timeMs !== 0n) {
+      obj.timeMs = message.timeMs.toString();
+    }
+    if (message.snapshot !== "") {
+      obj.snapshot = message.snapshot;
+    }
+    if (message.storageName !== "") {
+      obj.storageName = message.storageName;
+    }
     return obj;
   },
 
@@ -1525,6 +1741,9 @@ export const CreateBranchRequest: MessageFns<CreateBranchRequest> = {
     message.tenantId = object.tenantId ?? "";
     message.from = object.from ?? "";
     message.lsn = (object.lsn !== undefined && object.lsn !== null) ? BigInt(object.lsn) : 0n;
+    message.timeMs = (object.timeMs !== undefined && object.timeMs !== null) ? BigInt(object.timeMs) : 0n;
+    message.snapshot = object.snapshot ?? "";
+    message.storageName = object.storageName ?? "";
     return message;
   },
 };
@@ -1599,13 +1818,16 @@ export const CreateBranchResponse: MessageFns<CreateBranchResponse> = {
 };
 
 function createBaseListBranchesRequest(): ListBranchesRequest {
-  return { tenantId: "" };
+  return { tenantId: "", allTenants: false };
 }
 
 export const ListBranchesRequest: MessageFns<ListBranchesRequest> = {
   encode(message: ListBranchesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.tenantId !== "") {
       writer.uint32(10).string(message.tenantId);
+    }
+    if (message.allTenants !== false) {
+      writer.uint32(16).bool(message.allTenants);
     }
     return writer;
   },
@@ -1631,6 +1853,14 @@ export const ListBranchesRequest: MessageFns<ListBranchesRequest> = {
             message.tenantId = reader.string();
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.allTenants = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1650,6 +1880,11 @@ export const ListBranchesRequest: MessageFns<ListBranchesRequest> = {
         : isSet(object.tenant_id)
         ? globalThis.String(object.tenant_id)
         : "",
+      allTenants: isSet(object.allTenants)
+        ? globalThis.Boolean(object.allTenants)
+        : isSet(object.all_tenants)
+        ? globalThis.Boolean(object.all_tenants)
+        : false,
     };
   },
 
@@ -1657,6 +1892,9 @@ export const ListBranchesRequest: MessageFns<ListBranchesRequest> = {
     const obj: any = {};
     if (message.tenantId !== "") {
       obj.tenantId = message.tenantId;
+    }
+    if (message.allTenants !== false) {
+      obj.allTenants = message.allTenants;
     }
     return obj;
   },
@@ -1667,6 +1905,7 @@ export const ListBranchesRequest: MessageFns<ListBranchesRequest> = {
   fromPartial<I extends Exact<DeepPartial<ListBranchesRequest>, I>>(object: I): ListBranchesRequest {
     const message = createBaseListBranchesRequest();
     message.tenantId = object.tenantId ?? "";
+    message.allTenants = object.allTenants ?? false;
     return message;
   },
 };
@@ -1753,6 +1992,9 @@ function createBaseCompute(): Compute {
     error: "",
     logPath: "",
     grpcAddr: "",
+    storageName: "",
+    suspendAfterS: 0,
+    connectUrl: "",
   };
 }
 
@@ -1790,6 +2032,15 @@ export const Compute: MessageFns<Compute> = {
     }
     if (message.grpcAddr !== "") {
       writer.uint32(90).string(message.grpcAddr);
+    }
+    if (message.storageName !== "") {
+      writer.uint32(98).string(message.storageName);
+    }
+    if (message.suspendAfterS !== 0) {
+      writer.uint32(104).uint32(message.suspendAfterS);
+    }
+    if (message.connectUrl !== "") {
+      writer.uint32(114).string(message.connectUrl);
     }
     return writer;
   },
@@ -1895,6 +2146,30 @@ export const Compute: MessageFns<Compute> = {
             message.grpcAddr = reader.string();
             continue;
           }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.storageName = reader.string();
+            continue;
+          }
+          case 13: {
+            if (tag !== 104) {
+              break;
+            }
+
+            message.suspendAfterS = reader.uint32();
+            continue;
+          }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.connectUrl = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1944,6 +2219,21 @@ export const Compute: MessageFns<Compute> = {
         : isSet(object.grpc_addr)
         ? globalThis.String(object.grpc_addr)
         : "",
+      storageName: isSet(object.storageName)
+        ? globalThis.String(object.storageName)
+        : isSet(object.storage_name)
+        ? globalThis.String(object.storage_name)
+        : "",
+      suspendAfterS: isSet(object.suspendAfterS)
+        ? globalThis.Number(object.suspendAfterS)
+        : isSet(object.suspend_after_s)
+        ? globalThis.Number(object.suspend_after_s)
+        : 0,
+      connectUrl: isSet(object.connectUrl)
+        ? globalThis.String(object.connectUrl)
+        : isSet(object.connect_url)
+        ? globalThis.String(object.connect_url)
+        : "",
     };
   },
 
@@ -1982,6 +2272,15 @@ export const Compute: MessageFns<Compute> = {
     if (message.grpcAddr !== "") {
       obj.grpcAddr = message.grpcAddr;
     }
+    if (message.storageName !== "") {
+      obj.storageName = message.storageName;
+    }
+    if (message.suspendAfterS !== 0) {
+      obj.suspendAfterS = Math.round(message.suspendAfterS);
+    }
+    if (message.connectUrl !== "") {
+      obj.connectUrl = message.connectUrl;
+    }
     return obj;
   },
 
@@ -2001,12 +2300,15 @@ export const Compute: MessageFns<Compute> = {
     message.error = object.error ?? "";
     message.logPath = object.logPath ?? "";
     message.grpcAddr = object.grpcAddr ?? "";
+    message.storageName = object.storageName ?? "";
+    message.suspendAfterS = object.suspendAfterS ?? 0;
+    message.connectUrl = object.connectUrl ?? "";
     return message;
   },
 };
 
 function createBaseCreateComputeRequest(): CreateComputeRequest {
-  return { name: "", tenantId: "", branchName: "", pgPort: 0, settings: {} };
+  return { name: "", tenantId: "", branchName: "", pgPort: 0, settings: {}, storageName: "", suspendAfterS: 0 };
 }
 
 export const CreateComputeRequest: MessageFns<CreateComputeRequest> = {
@@ -2026,6 +2328,12 @@ export const CreateComputeRequest: MessageFns<CreateComputeRequest> = {
     globalThis.Object.entries(message.settings).forEach(([key, value]: [string, string]) => {
       CreateComputeRequest_SettingsEntry.encode({ key: key as any, value }, writer.uint32(42).fork()).join();
     });
+    if (message.storageName !== "") {
+      writer.uint32(50).string(message.storageName);
+    }
+    if (message.suspendAfterS !== 0) {
+      writer.uint32(56).uint32(message.suspendAfterS);
+    }
     return writer;
   },
 
@@ -2085,6 +2393,22 @@ export const CreateComputeRequest: MessageFns<CreateComputeRequest> = {
             }
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.storageName = reader.string();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.suspendAfterS = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2129,6 +2453,16 @@ export const CreateComputeRequest: MessageFns<CreateComputeRequest> = {
           {},
         )
         : {},
+      storageName: isSet(object.storageName)
+        ? globalThis.String(object.storageName)
+        : isSet(object.storage_name)
+        ? globalThis.String(object.storage_name)
+        : "",
+      suspendAfterS: isSet(object.suspendAfterS)
+        ? globalThis.Number(object.suspendAfterS)
+        : isSet(object.suspend_after_s)
+        ? globalThis.Number(object.suspend_after_s)
+        : 0,
     };
   },
 
@@ -2155,6 +2489,12 @@ export const CreateComputeRequest: MessageFns<CreateComputeRequest> = {
         });
       }
     }
+    if (message.storageName !== "") {
+      obj.storageName = message.storageName;
+    }
+    if (message.suspendAfterS !== 0) {
+      obj.suspendAfterS = Math.round(message.suspendAfterS);
+    }
     return obj;
   },
 
@@ -2176,6 +2516,8 @@ export const CreateComputeRequest: MessageFns<CreateComputeRequest> = {
       },
       {},
     );
+    message.storageName = object.storageName ?? "";
+    message.suspendAfterS = object.suspendAfterS ?? 0;
     return message;
   },
 };
@@ -2791,6 +3133,142 @@ export const DestroyComputeResponse: MessageFns<DestroyComputeResponse> = {
   },
 };
 
+function createBaseGetComputeRequest(): GetComputeRequest {
+  return { name: "" };
+}
+
+export const GetComputeRequest: MessageFns<GetComputeRequest> = {
+  encode(message: GetComputeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetComputeRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetComputeRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GetComputeRequest {
+    return { name: isSet(object.name) ? globalThis.String(object.name) : "" };
+  },
+
+  toJSON(message: GetComputeRequest): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<GetComputeRequest>, I>>(base?: I): GetComputeRequest {
+    return GetComputeRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<GetComputeRequest>, I>>(object: I): GetComputeRequest {
+    const message = createBaseGetComputeRequest();
+    message.name = object.name ?? "";
+    return message;
+  },
+};
+
+function createBaseGetComputeResponse(): GetComputeResponse {
+  return { compute: undefined };
+}
+
+export const GetComputeResponse: MessageFns<GetComputeResponse> = {
+  encode(message: GetComputeResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.compute !== undefined) {
+      Compute.encode(message.compute, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): GetComputeResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGetComputeResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.compute = Compute.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): GetComputeResponse {
+    return { compute: isSet(object.compute) ? Compute.fromJSON(object.compute) : undefined };
+  },
+
+  toJSON(message: GetComputeResponse): unknown {
+    const obj: any = {};
+    if (message.compute !== undefined) {
+      obj.compute = Compute.toJSON(message.compute);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<GetComputeResponse>, I>>(base?: I): GetComputeResponse {
+    return GetComputeResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<GetComputeResponse>, I>>(object: I): GetComputeResponse {
+    const message = createBaseGetComputeResponse();
+    message.compute = (object.compute !== undefined && object.compute !== null)
+      ? Compute.fromPartial(object.compute)
+      : undefined;
+    return message;
+  },
+};
+
 function createBaseListComputesRequest(): ListComputesRequest {
   return {};
 }
@@ -3022,6 +3500,16 @@ export const ControlServiceService = {
       Buffer.from(DestroyComputeResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): DestroyComputeResponse => DestroyComputeResponse.decode(value),
   },
+  /** One compute. */
+  getCompute: {
+    path: "/neon.control.v1.ControlService/GetCompute" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetComputeRequest): Buffer => Buffer.from(GetComputeRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetComputeRequest => GetComputeRequest.decode(value),
+    responseSerialize: (value: GetComputeResponse): Buffer => Buffer.from(GetComputeResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): GetComputeResponse => GetComputeResponse.decode(value),
+  },
   /** All computes. */
   listComputes: {
     path: "/neon.control.v1.ControlService/ListComputes" as const,
@@ -3056,6 +3544,8 @@ export interface ControlServiceServer extends UntypedServiceImplementation {
   stopCompute: handleUnaryCall<StopComputeRequest, StopComputeResponse>;
   /** Stops and forgets a compute. The branch stays. */
   destroyCompute: handleUnaryCall<DestroyComputeRequest, DestroyComputeResponse>;
+  /** One compute. */
+  getCompute: handleUnaryCall<GetComputeRequest, GetComputeResponse>;
   /** All computes. */
   listComputes: handleUnaryCall<ListComputesRequest, ListComputesResponse>;
 }
@@ -3220,6 +3710,22 @@ export interface ControlServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: DestroyComputeResponse) => void,
+  ): ClientUnaryCall;
+  /** One compute. */
+  getCompute(
+    request: GetComputeRequest,
+    callback: (error: ServiceError | null, response: GetComputeResponse) => void,
+  ): ClientUnaryCall;
+  getCompute(
+    request: GetComputeRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: GetComputeResponse) => void,
+  ): ClientUnaryCall;
+  getCompute(
+    request: GetComputeRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: GetComputeResponse) => void,
   ): ClientUnaryCall;
   /** All computes. */
   listComputes(

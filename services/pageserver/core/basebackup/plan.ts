@@ -7,6 +7,9 @@ import { normalizeLsn } from '#shared/postgres/wal-layout.js';
 import { firstSegments, type SegmentFile, synthesizeCheckpoint } from '#shared/postgres/wal-synthesis.js';
 import type { TimelineView } from '../view/timeline-view.js';
 
+/** Every timeline of storage is WAL timeline 1 of its own. */
+const WAL_TIMELINE = 1;
+
 export interface BaseBackupOptions {
   /** End of a record, at or below lastRecordLsn. */
   readonly lsn: Lsn;
@@ -42,7 +45,8 @@ export async function planBaseBackup(view: TimelineView, options: BaseBackupOpti
   const checkpoint = synthesizeCheckpoint({
     lsn,
     prevRecordLsn: options.prevRecordLsn,
-    checkPoint: tracker.checkPoint,
+    // A cluster that was imported may have been promoted before.
+    checkPoint: { ...tracker.checkPoint, timelineId: WAL_TIMELINE, prevTimelineId: WAL_TIMELINE },
     systemId,
     segSize,
     timeS: options.timeS,

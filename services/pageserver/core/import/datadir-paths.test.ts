@@ -26,12 +26,21 @@ describe('paths of a data directory', () => {
       kind: 'relation-map',
       database: { spc: 1664, db: 0 },
     });
+    assert.deepEqual(parseDataDirPath('./pg_wal/00000001000000000000000A'), {
+      kind: 'wal',
+      name: '00000001000000000000000A',
+    });
     assert.equal(kindOf('global/pg_control'), 'control');
     assert.equal(kindOf('PG_VERSION'), 'version');
   });
 
   it('passes over what another server does not need', () => {
-    const ignored = ['pg_wal/000000010000000000000001', 'postmaster.pid', 'postgresql.conf', 'base/5/pg_internal.init'];
+    const ignored = [
+      'pg_wal/archive_status/000000010000000000000001.done',
+      'postmaster.pid',
+      'postgresql.conf',
+      'base/5/pg_internal.init',
+    ];
     ignored.push(
       'global/pg_internal.init.77',
       'base/pgsql_tmp/pgsql_tmp1.0',

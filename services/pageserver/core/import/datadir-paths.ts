@@ -1,4 +1,4 @@
-/** What a path in a cleanly stopped data directory of PostgreSQL 15 holds, and what an import does with it. Pure. */
+/** What a path in a data directory of PostgreSQL 15 holds, and what an import does with it. Pure. */
 import {
   type DatabaseTag,
   DEFAULT_TABLESPACE,
@@ -24,6 +24,8 @@ export type DataDirPath =
   | { readonly kind: 'relation'; readonly rel: RelTag; readonly segment: number }
   | { readonly kind: 'slru'; readonly slru: SlruKind; readonly segno: number }
   | { readonly kind: 'two-phase'; readonly xid: number }
+  /** A WAL segment file. */
+  | { readonly kind: 'wal'; readonly name: string }
   /** Means nothing to another server, or is rebuilt. */
   | { readonly kind: 'ignored' }
   | { readonly kind: 'refused'; readonly reason: string };
@@ -52,7 +54,7 @@ const PLAIN_DIRECTORIES = new Set([
   'pg_twophase',
   'pg_tblspc',
 ]);
-/** Their presence says that the directory is not as a clean stop leaves it. */
+/** Their presence says that the directory is not as a clean stop leaves it; a backup's own label is read before paths are judged. */
 const NOT_STOPPED = new Set(['backup_label', 'tablespace_map', 'recovery.signal', 'standby.signal']);
 
 const RELATION = /^([1-9]\d{0,9})(?:_(fsm|vm|init))?(?:\.([1-9]\d{0,5}))?$/;
@@ -72,6 +74,8 @@ export function parseDataDirPath(path: string): DataDirPath {
   if (path.startsWith('/') || parts.includes('..')) return refused('leads out of the data directory');
   const [top, second, third] = parts;
   if (top === undefined) return IGNORED;
+  if (top === 'pg_wal' && parts.length === 2 && /^[0-9A-F]{24}$/.test(second ?? ''))
+    return { kind: 'wal', name: second! };
   if (IGNORED_DIRECTORIES.has(top)) return IGNORED;
   if (top === 'pg_tblspc' && second !== undefined) return refused('tablespaces cannot be imported');
   if (parts.length === 1) return topLevel(top);

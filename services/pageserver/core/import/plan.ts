@@ -1,4 +1,4 @@
-/** What pg_control of a cleanly stopped cluster says about a timeline that begins where the cluster ended. Pure. */
+/** What pg_control of a cluster says about a timeline that begins where the cluster ended. Pure. */
 import { StorageError } from '#shared/core/errors.js';
 import { alignLsn, lsn, type Lsn } from '#shared/core/lsn.js';
 import { CHECKPOINT_BYTES } from '#shared/postgres/checkpoint.js';
@@ -26,19 +26,14 @@ export interface ImportPlan extends ImportFacts {
 }
 
 /**
- * `systemId` replaces the cluster's own. Throws StorageError: `corrupt` for a damaged file, `unimplemented` for another major
- * version or a history with timeline switches, `precondition` when the cluster was not stopped cleanly.
+ * `systemId` replaces the cluster's own. A cluster that was promoted goes on here as WAL timeline 1: nothing but WAL itself tells them
+ * apart. Throws StorageError: `corrupt` for a damaged file, `unimplemented` for another major version, `precondition` when the cluster was
+ * not stopped cleanly.
  */
 export function planImport(controlFile: Uint8Array, options: { readonly systemId?: bigint } = {}): ImportPlan {
   const control = decodeControlFile(controlFile);
   if (control.state !== DB_SHUTDOWNED) {
     throw new StorageError('precondition', 'the cluster was not stopped cleanly; start it and stop it with "fast"');
-  }
-  if (control.checkPoint.timelineId !== 1) {
-    throw new StorageError(
-      'unimplemented',
-      `the cluster is on WAL timeline ${control.checkPoint.timelineId}; only 1 can be imported`,
-    );
   }
   const systemId = options.systemId ?? control.systemId;
   return {

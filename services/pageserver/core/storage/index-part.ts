@@ -36,6 +36,8 @@ export interface IndexPart {
   readonly minReadableLsn: Lsn;
   /** Unix time in ms at which deletion began; null while alive. */
   readonly deletedAtMs: number | null;
+  /** An import is under way: nobody may use the timeline, and whoever loads the tenant removes it. Absent = no. */
+  readonly isImporting?: boolean;
   /** When commits were, oldest first; those of an ancestor are in its own index. */
   readonly timePoints: readonly TimePoint[];
   /** By file name. */
@@ -56,6 +58,7 @@ export function encodeIndexPart(index: IndexPart): Uint8Array {
     prev_record_lsn: formatLsn(index.prevRecordLsn),
     min_readable_lsn: formatLsn(index.minReadableLsn),
     deleted_at_ms: index.deletedAtMs,
+    ...(index.isImporting === true ? { importing: true } : {}),
     time_points: index.timePoints.map((point) => `${formatLsn(point.lsn)} ${point.timeMs}`),
     layer_metadata: Object.fromEntries(
       [...index.layers].map(([name, layer]) => [name, { file_size: layer.sizeBytes, crc32: layer.crc }]),
@@ -145,6 +148,7 @@ function parseBody(value: unknown): IndexPart {
     prevRecordLsn: body.lsn('prev_record_lsn'),
     minReadableLsn: body.lsn('min_readable_lsn'),
     deletedAtMs: body.value('deleted_at_ms') === null ? null : body.count('deleted_at_ms'),
+    ...(body.value('importing') === true ? { isImporting: true } : {}),
     timePoints: parseTimePoints(body.value('time_points')),
     layers: parseLayers(body.value('layer_metadata')),
   };

@@ -11,6 +11,7 @@
  * Keys whose field1 is 0x00 or 0x01 are pages; those with field1 >= 0x60 are metadata: few, small, only image or tombstone, found by
  * scan, inherited from the ancestor like pages.
  */
+import type { StorageError } from '#shared/core/errors.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import type { TenantTimelineId } from '#shared/core/ids.js';
 import type { Key } from '../key.js';
@@ -25,6 +26,9 @@ export interface ScanEntry {
   readonly key: Key;
   readonly value: Uint8Array;
 }
+
+/** Of one page among several: what getPage returns or throws. */
+export type PageOutcome = Uint8Array | null | StorageError;
 
 export interface AncestorPoint {
   readonly timelineId: string;
@@ -74,6 +78,9 @@ export interface TimelineStore {
    * changing. Throws what redo throws, naming key and LSN.
    */
   getPage(key: Key, at: Lsn): Promise<Uint8Array | null>;
+
+  /** As getPage for each key, in order, with one plan for all. Rejects only when `signal` is aborted (`cancelled`). */
+  getPages(keys: readonly Key[], at: Lsn, signal?: AbortSignal): Promise<PageOutcome[]>;
 
   /** Flushes everything in memory to layers, uploads them and the index. Returns the new remoteConsistentLsn. */
   checkpoint(): Promise<Lsn>;

@@ -12,6 +12,7 @@ import { reconstructPage } from '../redo/redo.js';
 import {
   type AncestorPoint,
   type ScanEntry,
+  type PageOutcome,
   type TimelineStore,
   VALUE_IMAGE,
   VALUE_INIT,
@@ -133,6 +134,17 @@ export class MemoryStore implements TimelineStore {
       if (value !== null) entries.push({ key, value });
     }
     return entries;
+  }
+
+  async getPages(keys: readonly Key[], at: Lsn): Promise<PageOutcome[]> {
+    return Promise.all(
+      keys.map((key) =>
+        this.getPage(key, at).catch((error: unknown) => {
+          if (error instanceof StorageError) return error;
+          throw error;
+        }),
+      ),
+    );
   }
 
   async getPage(key: Key, at: Lsn): Promise<Uint8Array | null> {

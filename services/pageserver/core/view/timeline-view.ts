@@ -110,10 +110,15 @@ export class TimelineView {
     return (await this.store.getPage(makeKey(blocks, block), at)) ?? ZERO_PAGE;
   }
 
-  /** All pages of a fork in order, by batches; nothing for one that does not exist. */
-  async *relationPages(rel: RelTag, at: Lsn): AsyncGenerator<Uint8Array> {
+  /** All pages of a fork in order, or a part of them, by batches; nothing for one that does not exist. */
+  async *relationPages(
+    rel: RelTag,
+    at: Lsn,
+    part: { readonly first: number; readonly count: number } = { first: 0, count: Infinity },
+  ): AsyncGenerator<Uint8Array> {
     const size = (await this.relSize(rel, at)) ?? 0;
-    yield* this.storedPages(relationBlocks(rel.spc, rel.db, rel.rel, rel.fork), size, at);
+    const end = Math.min(size, part.first + part.count);
+    yield* this.storedPages(relationBlocks(rel.spc, rel.db, rel.rel, rel.fork), { first: part.first, end }, at);
   }
 
   /** Bytes of all forks of the relations that the database has in the default tablespace. */
@@ -160,7 +165,7 @@ export class TimelineView {
     const pages = decodeCount(value);
     const out = new Uint8Array(pages * BLOCK_BYTES);
     let length = 0;
-    for await (const page of this.storedPages(slruBlocks(kind, segno), pages, at)) {
+    for await (const page of this.storedPages(slruBlocks(kind, segno), { first: 0, end: pages }, at)) {
       out.set(page, length);
       length += BLOCK_BYTES;
     }
@@ -207,11 +212,18 @@ export class TimelineView {
     return entries.map(({ key, value }) => ({ ...parseRelationSizeKey(key), sizeBlocks: decodeCount(value) }));
   }
 
-  private async *storedPages(blocks: number, count: number, at: Lsn): AsyncGenerator<Uint8Array> {
-    for (let from = 0; from < count; from += PAGES_AT_ONCE) {
-      const numbers = Array.from({ length: Math.min(PAGES_AT_ONCE, count - from) }, (_, i) => from + i);
-      const pages = await Promise.all(numbers.map((block) => this.store.getPage(makeKey(blocks, block), at)));
-      for (const page of pages) yield page ?? ZERO_PAGE;
+  private async *storedPages(
+    blocks: number,
+    { first, end }: { readonly first: number; readonly end: number },
+    at: Lsn,
+  ): AsyncGenerator<Uint8Array> {
+    for (let from = first; from < end; from += PAGES_AT_ONCE) {
+      const numbers = Array.from({ length: Math.min(PAGES_AT_ONCE, end - from) }, (_, i) => from + i);
+      const keys = numbers.map((block) => makeKey(blocks, block));
+      for (const page of await this.store.getPages(keys, at)) {
+        if (page instanceof StorageError) throw page;
+        yield page ?? ZERO_PAGE;
+      }
     }
   }
 }

@@ -1,16 +1,16 @@
-/** neon.control.v1.ControlService over a Daemon. */
+/** Status and shutdown of the stack. */
 import type {
-  ControlServiceServer,
   GetStatusRequest,
   GetStatusResponse,
   ServiceStatus,
   ShutdownRequest,
   ShutdownResponse,
 } from '#gen/neon/control/v1/control.js';
-import { unary } from '#shared/rpc/handlers.js';
 import type { Daemon } from '../io/daemon.js';
-import { branchHandlers } from './branches.js';
-import { computeHandlers, computeMessage } from './computes.js';
+import { computeMessage } from './computes.js';
+
+/** The answer must leave before the server goes. */
+const SHUTDOWN_DELAY_MS = 50;
 
 function serviceStatuses(daemon: Daemon): ServiceStatus[] {
   return daemon.stack.services().map(({ spec, ports, process }) => {
@@ -28,22 +28,20 @@ function serviceStatuses(daemon: Daemon): ServiceStatus[] {
   });
 }
 
-export function controlService(daemon: Daemon): ControlServiceServer {
+export function statusHandlers(daemon: Daemon) {
   return {
-    getStatus: unary<GetStatusRequest, GetStatusResponse>(() =>
+    getStatus: (_request: GetStatusRequest): Promise<GetStatusResponse> =>
       Promise.resolve({
         repoDir: daemon.repo.path,
         services: serviceStatuses(daemon),
         computes: daemon.catalog.computes.map((entry) => computeMessage(daemon, entry)),
         pid: process.pid,
+        restUrl: daemon.restUrl,
+        connectAddr: daemon.connectAddr,
       }),
-    ),
-    shutdown: unary<ShutdownRequest, ShutdownResponse>(() => {
-      // The answer must leave before the server goes.
-      setTimeout(() => daemon.requestShutdown(), 50);
+    shutdown: (_request: ShutdownRequest): Promise<ShutdownResponse> => {
+      setTimeout(() => daemon.requestShutdown(), SHUTDOWN_DELAY_MS);
       return Promise.resolve({});
-    }),
-    ...branchHandlers(daemon),
-    ...computeHandlers(daemon),
+    },
   };
 }

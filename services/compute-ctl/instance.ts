@@ -1,0 +1,359 @@
+/**
+ * One Postgres on storage: brought up from a spec, changed while it runs, stopped. Owns the order of these things; what they mean for
+ * the compute is decided in compute.ts.
+ *
+ * An instance lives once. It is lost when Postgres ends unasked or a newer compute takes the timeline over: `onLost` says why, and no
+ * commit that the quorum does not have can return from then on, since Postgres is stopped at once.
+ */
+import { rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { errorText, StorageError } from '#shared/core/errors.js';
+import { formatLsn, INVALID_LSN } from '#shared/core/lsn.js';
+import type { Lsn } from '#shared/core/lsn.js';
+import { formatAddr } from '#shared/core/addr.js';
+import type { Logger } from '#shared/runtime/log.js';
+import type { ComputeConfig } from './config.js';
+import { parseConnstr } from './core/connstr.js';
+import { renderPgHba, renderPostgresConf } from './core/postgres-conf.js';
+import type { ComputeSpec } from './core/spec.js';
+import { needsNewStart } from './core/spec-change.js';
+import type { StartTimings } from './core/status.js';
+import { postgresAccount } from './io/account.js';
+import type { Account } from './io/account.js';
+import { applyCatalog } from './io/catalog.js';
+import type { ServerAddress } from './io/catalog.js';
+import { CommitFeed } from './io/commit-feed.js';
+import { timelineFacts } from './io/pageserver-client.js';
+import type { TimelineFacts } from './io/pageserver-client.js';
+import { lastWal } from './io/last-files.js';
+import { makeSocketDir, writeOwned } from './io/pgdata.js';
+import { findPostgres, PostgresProcess, stopLeftover } from './io/postgres-process.js';
+import type { PostgresBinary } from './io/postgres-process.js';
+import { applySettings } from './io/reload.js';
+import { orAborted, retryUnavailable } from './io/retry.js';
+import { fetchSlotWal } from './io/slot-wal.js';
+import { StorageSession } from './io/storage-session.js';
+import { reachStep } from './io/start-steps.js';
+
+const DEFAULT_PORT = 55432;
+const SETTLE_MS = 1_000;
+const SETTLE_POLL_MS = 5;
+const COMMIT_WAIT_MS = 5_000;
+
+export interface InstanceOptions {
+  readonly config: ComputeConfig;
+  readonly log: Logger;
+  readonly timings: StartTimings;
+  /** WAL that this timeline must have at the least; a start before it would lose commits. INVALID_LSN: not known. */
+  readonly leastLsn: Lsn;
+  onLost(error: StorageError): void;
+  onCommitLatency(latencyMs: number): void;
+}
+
+/** What the start needs before it can talk to storage. */
+interface Groundwork {
+  readonly spec: ComputeSpec;
+  readonly facts: TimelineFacts;
+  readonly binary: PostgresBinary;
+  readonly account: Account | null;
+  readonly server: ServerAddress;
+}
+
+export interface Stopped {
+  /** Where committed WAL ends; INVALID_LSN when this instance never wrote any. */
+  readonly flushLsn: Lsn;
+  /** All that Postgres wrote is committed. */
+  readonly settled: boolean;
+}
+
+export class Instance {
+  startLsn: Lsn = INVALID_LSN;
+  session: StorageSession | null = null;
+  feed: CommitFeed | null = null;
+  /** host:port for clients; known once Postgres was started. */
+  pgAddr = '';
+  /** Settings that were written but need a new start of Postgres. */
+  pendingRestart: readonly string[] = [];
+  private readonly options: InstanceOptions;
+  private readonly log: Logger;
+  private readonly stopping = new AbortController();
+  private ground: Groundwork | null = null;
+  private spec: ComputeSpec | null = null;
+  private postgres: PostgresProcess | null = null;
+  private socketDir: string | null = null;
+  private closing = false;
+  private lost: StorageError | null = null;
+  private up = false;
+
+  constructor(options: InstanceOptions) {
+    this.options = options;
+    this.log = options.log;
+  }
+
+  /** Postgres runs and may commit. */
+  get alive(): boolean {
+    return this.lost === null && !this.closing && this.postgres !== null && this.postgres.exit === null;
+  }
+
+  /** It has answered queries. */
+  get wasUp(): boolean {
+    return this.up;
+  }
+
+  /** How to reach its Postgres as superuser; null before it is up. */
+  get server(): ServerAddress | null {
+    return this.alive ? (this.ground?.server ?? null) : null;
+  }
+
+  get binDir(): string {
+    return dirname(this.ground?.binary.path ?? '');
+  }
+
+  get commitLsn(): Lsn {
+    return this.session?.runner.proposer.commitLsn ?? INVALID_LSN;
+  }
+
+  /** Gives up what `bringUp` or `reconfigure` is doing; they reject as `cancelled` with this reason. */
+  cancel(reason: StorageError): void {
+    this.stopping.abort(reason);
+  }
+
+  /** Resolves when queries are answered and the catalog is what the spec says. */
+  async bringUp(spec: ComputeSpec): Promise<void> {
+    try {
+      await this.start(spec);
+    } catch (error) {
+      throw this.lost ?? error;
+    }
+    this.up = true;
+  }
+
+  private async start(spec: ComputeSpec): Promise<void> {
+    const { signal } = this.stopping;
+    this.spec = spec;
+    const ground = await orAborted(this.prepareGround(spec), signal);
+    this.ground = ground;
+    reachStep('ground');
+    this.session = this.openSession(ground);
+    this.startLsn = await this.session.prepare();
+    reachStep('base-backup');
+    const { leastLsn } = this.options;
+    if (this.startLsn < leastLsn) {
+      const [found, wanted] = [formatLsn(this.startLsn), formatLsn(leastLsn)];
+      throw new StorageError('precondition', `these safekeepers have WAL to ${found} only; ${wanted} is committed`);
+    }
+    const { segSize } = ground.facts;
+    const walDir = join(this.options.config.pgdata, 'pg_wal');
+    this.session.runner.source.attachPostgres({ startLsn: this.startLsn, walDir, segSize });
+    await orAborted(this.startPostgres(ground, this.session), signal);
+    reachStep('attached');
+    await this.configureCatalog(ground.server, spec);
+    reachStep('catalog');
+  }
+
+  /**
+   * Makes the running Postgres what another spec of the same timeline says. Settings that need a new start are reported in
+   * `pendingRestart`. Throws StorageError `invalid` when the server refuses a setting; then all settings stay as they were.
+   */
+  async reconfigure(spec: ComputeSpec): Promise<void> {
+    const { ground, spec: before } = this;
+    if (ground === null || before === null) throw new StorageError('internal', 'reconfigured before it was up');
+    if (needsNewStart(before, spec)) throw new StorageError('internal', 'this change needs a new start');
+    const { signal } = this.stopping;
+    const { pgdata } = this.options.config;
+    const { server, account } = ground;
+    const conf = this.renderConf(spec, server);
+    try {
+      const waiting = await orAborted(applySettings({ server, pgdata, account, text: conf, log: this.log }), signal);
+      this.pendingRestart = waiting ?? this.pendingRestart;
+      await this.configureCatalog(server, spec);
+    } catch (error) {
+      throw this.lost ?? error;
+    }
+    this.spec = spec;
+  }
+
+  private async configureCatalog(server: ServerAddress, spec: ComputeSpec): Promise<void> {
+    const beganMs = performance.now();
+    await orAborted(applyCatalog(server, spec, this.log), this.stopping.signal);
+    this.options.timings.configMs = performance.now() - beganMs;
+  }
+
+  private async prepareGround(spec: ComputeSpec): Promise<Groundwork> {
+    const { config } = this.options;
+    const { log } = this;
+    const { signal } = this.stopping;
+    const connstr = parseConnstr(config.connstr);
+    const factsOfTimeline = retryUnavailable({ what: 'ask the page server for the timeline', log, signal }, () =>
+      timelineFacts(spec.pageserverGrpcAddr, spec.ttid, signal),
+    );
+    const [facts, binary, account] = await Promise.all([
+      factsOfTimeline,
+      findPostgres(config.pgbin),
+      postgresAccount(config.pgUser),
+      stopLeftover(config.pgdata, log),
+    ]);
+    if (Math.floor(binary.version / 10_000) !== facts.pgMajor) {
+      throw new StorageError(
+        'invalid',
+        `${binary.path} is version ${binary.version}, the timeline needs PostgreSQL ${facts.pgMajor}`,
+      );
+    }
+    this.socketDir = await makeSocketDir(config.pgdata, account);
+    const port = Number(spec.settings.get('port') ?? connstr.port ?? DEFAULT_PORT);
+    const server = { socketDir: this.socketDir, port, user: connstr.user ?? 'cloud_admin' };
+    return { spec, facts, binary, account, server };
+  }
+
+  private openSession(ground: Groundwork): StorageSession {
+    const { spec, facts, account } = ground;
+    const options = {
+      spec,
+      facts,
+      account,
+      pgVersion: ground.binary.version,
+      pgdata: this.options.config.pgdata,
+      walWindowBytes: this.options.config.walWindowBytes,
+      log: this.log,
+      timings: this.options.timings,
+      onCommitted: (lsn: Lsn) => this.feed?.committed(lsn),
+      onFeedback: (feedback: { diskConsistentLsn: Lsn }) => this.feed?.applied(feedback.diskConsistentLsn),
+      onFenced: (message: string) => this.onFenced(message),
+    };
+    return new StorageSession(options, this.stopping.signal);
+  }
+
+  private renderConf(spec: ComputeSpec, server: ServerAddress): string {
+    const { text, skipped } = renderPostgresConf(spec, { socketDir: server.socketDir, port: server.port });
+    if (skipped.length > 0) this.log.warn({ settings: skipped }, 'left out settings that a stock server does not know');
+    return text;
+  }
+
+  private async startPostgres(ground: Groundwork, session: StorageSession): Promise<void> {
+    const { account, server } = ground;
+    const { pgdata, startTimeoutMs } = this.options.config;
+    const startedMs = performance.now();
+    const { proposer, addrs } = session.runner;
+    await fetchSlotWal({
+      pgdata,
+      ttid: ground.spec.ttid,
+      startLsn: this.startLsn,
+      segSize: ground.facts.segSize,
+      systemId: ground.facts.systemId,
+      account,
+      log: this.log,
+      term: proposer.term,
+      donors: proposer.holdersOf(this.startLsn).map((index) => addrs[index] ?? ''),
+    });
+    writeOwned(join(pgdata, 'postgresql.conf'), this.renderConf(ground.spec, server), account);
+    writeOwned(join(pgdata, 'pg_hba.conf'), renderPgHba(), account);
+    reachStep('configured');
+    if (this.stopping.signal.aborted) return;
+    const postgres = new PostgresProcess({ bin: ground.binary.path, pgdata, account, log: this.log });
+    this.postgres = postgres;
+    void postgres.exited.then((exit) => {
+      const how = exit.signal === null ? `with code ${exit.code ?? -1}` : `by ${exit.signal}`;
+      this.lose(new StorageError('internal', `Postgres ended unexpectedly ${how}: ${postgres.lastWords()}`));
+    });
+    reachStep('postgres-spawned');
+    await postgres.ready(startTimeoutMs);
+    reachStep('postgres-ready');
+    this.feed = await CommitFeed.attach({
+      server,
+      systemId: ground.facts.systemId,
+      startLsn: this.startLsn,
+      runner: session.runner,
+      log: this.log,
+      serverRuns: () => postgres.exit === null,
+    });
+    this.feed.onLatency = (latencyMs) => this.options.onCommitLatency(latencyMs);
+    this.pgAddr = formatAddr('127.0.0.1', server.port);
+    this.options.timings.startPostgresMs = performance.now() - startedMs;
+  }
+
+  private onFenced(message: string): void {
+    if (!this.closing) {
+      this.lose(new StorageError('fenced', message));
+      return;
+    }
+    // An orderly stop would wait in vain for its last WAL to be committed.
+    this.log.warn(message);
+    void this.postgres?.stop('immediate');
+  }
+
+  private lose(error: StorageError): void {
+    if (this.lost !== null || this.closing) return;
+    this.lost = error;
+    this.feed?.close();
+    this.stopping.abort(error);
+    void this.postgres?.stop('immediate');
+    this.options.onLost(error);
+  }
+
+  /** Ends everything at once: from here on no commit can return. */
+  async stopAtOnce(): Promise<void> {
+    this.closing = true;
+    this.feed?.close();
+    this.stopping.abort(new StorageError('cancelled', 'stopped'));
+    if (this.postgres !== null) await this.postgres.stop('immediate');
+    this.session?.close();
+    await this.removeSocketDir();
+  }
+
+  /**
+   * Stops Postgres with a shutdown checkpoint, and waits until the quorum has all its WAL. After stopTimeoutMs without a quorum it is
+   * stopped the hard way: nothing acknowledged is lost, but `settled` is false.
+   */
+  async stop(): Promise<Stopped> {
+    this.closing = true;
+    this.stopping.abort(new StorageError('cancelled', 'the compute is told to stop'));
+    let settled = this.lost === null;
+    if (this.postgres !== null) {
+      const exit = await this.postgres.stop('fast', this.options.config.stopTimeoutMs);
+      settled = exit.code === 0 && (await this.settle());
+      if (settled && (await this.keepLastFiles())) settled = await this.settle();
+      if (!settled) {
+        const commitLsn = formatLsn(this.commitLsn);
+        this.log.error({ commitLsn }, 'Postgres was stopped before a quorum had all its WAL');
+      }
+    }
+    this.feed?.close();
+    this.session?.close();
+    await this.removeSocketDir();
+    return { flushLsn: this.commitLsn, settled };
+  }
+
+  /** Appends what Postgres wrote to files after its last WAL. True when there is more WAL to commit now. */
+  private async keepLastFiles(): Promise<boolean> {
+    const { session, feed, log } = this;
+    if (session === null || feed === null || session.runner.proposer.phase !== 'leading') return false;
+    try {
+      const wal = await lastWal({ pgdata: this.options.config.pgdata, endLsn: feed.receivedLsn, log });
+      if (wal === null) return false;
+      session.runner.feed(wal.beginLsn, wal.bytes);
+      feed.receivedLsn = (wal.beginLsn + wal.bytes.length) as Lsn;
+      log.info({ files: wal.files.length, bytes: wal.bytes.length }, 'kept statistics and slots');
+      return true;
+    } catch (error) {
+      log.warn({ reason: errorText(error) }, 'could not keep statistics and slots');
+      return false;
+    }
+  }
+
+  /** Everything that Postgres sent is committed, and the safekeepers that can be reached know it: the next start has nothing to decide. */
+  private async settle(): Promise<boolean> {
+    const proposer = this.session?.runner.proposer;
+    if (proposer === undefined || this.feed === null) return true;
+    const endLsn = this.feed.receivedLsn;
+    const committedByMs = performance.now() + COMMIT_WAIT_MS;
+    while (proposer.commitLsn < endLsn && performance.now() < committedByMs) await sleep(SETTLE_POLL_MS);
+    const settledByMs = performance.now() + SETTLE_MS;
+    while (!proposer.isSettled(endLsn) && performance.now() < settledByMs) await sleep(SETTLE_POLL_MS);
+    return proposer.commitLsn >= endLsn;
+  }
+
+  private async removeSocketDir(): Promise<void> {
+    if (this.socketDir !== null) await rm(this.socketDir, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,22 @@
+/**
+ * For tests: NEON_COMPUTE_CTL_DIE_AT names a step of the start at which this process is killed the hard way, as a machine that loses its
+ * power would be. Without it this costs a comparison.
+ */
+export const START_STEPS = [
+  'ground',
+  'elected',
+  'base-backup-header',
+  'base-backup',
+  'configured',
+  'postgres-spawned',
+  'postgres-ready',
+  'attached',
+  'catalog',
+] as const;
+export type StartStep = (typeof START_STEPS)[number];
+
+const dieAt = process.env['NEON_COMPUTE_CTL_DIE_AT'];
+
+export function reachStep(step: StartStep): void {
+  if (dieAt === step) process.kill(process.pid, 'SIGKILL');
+}

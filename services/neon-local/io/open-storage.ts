@@ -1,0 +1,8 @@
+/** Opens the object store of a storage of this stack. */
+import { openObjectStore } from '#shared/io/object-store.js';
+import type { ObjectStore } from '#shared/io/object-store.js';
+import type { StorageEntry } from '../core/catalog-schema.js';
+
+export function openStorage(storage: StorageEntry): Promise<ObjectStore> {
+  return openObjectStore(storage.url);
+}

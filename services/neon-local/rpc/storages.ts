@@ -1,0 +1,163 @@
+/**
+ * Storages: attach, detach, list, show. A storage that is detached takes its names along, in an object `neon-local/names.json`, so
+ * that attaching it again, to this stack or another one, brings its branches back.
+ */
+import { isAbsolute, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import type {
+  AttachStorageRequest,
+  AttachStorageResponse,
+  DetachStorageRequest,
+  DetachStorageResponse,
+  GetStorageRequest,
+  GetStorageResponse,
+  ListStoragesRequest,
+  ListStoragesResponse,
+  S3Options,
+  Storage,
+} from '#gen/neon/control/v1/storage.js';
+import { StorageError } from '#shared/core/errors.js';
+import { addStorage, findStorage, removeStorage, tenantsOf } from '../core/catalog.js';
+import { DEFAULT_STORAGE } from '../core/catalog-schema.js';
+import type { StorageEntry } from '../core/catalog-schema.js';
+import { adoptNames, takenNames } from '../core/storage-names.js';
+import type { Daemon } from '../io/daemon.js';
+import { readNames, writeNames } from '../io/storage-names.js';
+import { pageserverName } from '../core/stack.js';
+
+function storageMessage(daemon: Daemon, entry: StorageEntry): Storage {
+  const { catalog } = daemon;
+  const tenants = new Set(tenantsOf(catalog, entry.name));
+  const count = (entries: readonly { readonly tenantId: string }[]) =>
+    entries.filter(({ tenantId }) => tenants.has(tenantId as never)).length;
+  const service = daemon.stack.services().find(({ spec }) => spec.name === pageserverName(entry.name));
+  return {
+    name: entry.name,
+    type: entry.type,
+    path: entry.url,
+    state: service?.process.state ?? 'stopped',
+    error: service?.process.lastError ?? '',
+    tenantCount: tenants.size,
+    branchCount: count(catalog.branches),
+    computeCount: count(catalog.computes),
+    isDefault: entry.name === DEFAULT_STORAGE,
+    createdAtMs: BigInt(entry.createdAtMs),
+  };
+}
+
+function s3Url(path: string, s3: S3Options | undefined): string {
+  let url: URL;
+  try {
+    url = new URL(path);
+  } catch (cause) {
+    throw new StorageError('invalid', `"${path}" is no S3 URL; write s3://bucket/prefix`, { cause });
+  }
+  if (url.protocol !== 's3:' || url.hostname === '') {
+    throw new StorageError('invalid', `"${path}" is no S3 URL; write s3://bucket/prefix`);
+  }
+  if (url.username !== '' || url.password !== '') {
+    throw new StorageError('invalid', 'give keys by --access-key-id and --secret-access-key, not in the URL');
+  }
+  if (s3?.endpoint) url.searchParams.set('endpoint', s3.endpoint);
+  if (s3?.region) url.searchParams.set('region', s3.region);
+  if (s3?.virtualHostStyle) url.searchParams.set('path_style', 'false');
+  return url.href;
+}
+
+/** The URL that page servers take. */
+function storageUrl(request: AttachStorageRequest): string {
+  if (request.path === '')
+    throw new StorageError('invalid', 'where? give a directory, or s3://bucket/prefix, by --path');
+  if (request.type === 's3') return s3Url(request.path, request.s3);
+  if (request.type !== 'native') {
+    throw new StorageError('invalid', `"${request.type}" is no type of storage; it is native or s3`);
+  }
+  if (/^[a-z0-9]+:\/\//i.test(request.path) && !request.path.startsWith('file://')) {
+    throw new StorageError('invalid', `"${request.path}" is no directory; for S3 say --type s3`);
+  }
+  if (request.path.startsWith('file://')) return new URL(request.path).href;
+  if (!isAbsolute(request.path)) throw new StorageError('invalid', `"${request.path}" must be an absolute path`);
+  return pathToFileURL(resolve(request.path)).href;
+}
+
+async function attach(daemon: Daemon, request: AttachStorageRequest): Promise<AttachStorageResponse> {
+  const entry = {
+    name: request.name,
+    type: request.type as StorageEntry['type'],
+    url: storageUrl(request),
+    createdAtMs: Date.now(),
+  };
+  addStorage(daemon.catalog, entry);
+  const { accessKeyId, secretAccessKey, sessionToken } = request.s3 ?? {};
+  if (!accessKeyId !== !secretAccessKey) {
+    throw new StorageError('invalid', 'give both, --access-key-id and --secret-access-key, or none of them');
+  }
+  if (accessKeyId && secretAccessKey) {
+    const keys = { accessKeyId, secretAccessKey, sessionToken: sessionToken ?? '' };
+    await daemon.repo.saveCredentials(entry.name, keys);
+  }
+  const { nodeId } = findStorage(addStorage(daemon.catalog, entry), entry.name);
+  try {
+    // It enters the catalog when it is known to work, and what is in it is known.
+    await daemon.stack.startPageserver({ ...entry, nodeId }, daemon.taken);
+    const found = await readNames(daemon, { ...entry, nodeId });
+    const before = daemon.catalog.branches.length;
+    await daemon.changeCatalog((catalog) => adoptNames(addStorage(catalog, entry), entry.name, found));
+    await announceAll(daemon, entry.name);
+    const storage = storageMessage(daemon, findStorage(daemon.catalog, entry.name));
+    return { storage, foundBranchCount: daemon.catalog.branches.length - before };
+  } catch (error) {
+    if (!daemon.catalog.storages.some(({ name }) => name === entry.name)) {
+      await daemon.stack.removePageserver(entry.name);
+      await daemon.repo.saveCredentials(entry.name, null);
+    }
+    throw error;
+  }
+}
+
+/** Lets the safekeepers know the timelines of a storage that came from elsewhere. */
+async function announceAll(daemon: Daemon, storageName: string): Promise<void> {
+  const tenants = new Set<string>(tenantsOf(daemon.catalog, storageName));
+  for (const branch of daemon.catalog.branches.filter(({ tenantId }) => tenants.has(tenantId))) {
+    const info = await daemon.timelines.info(branch);
+    if (info === null) throw new StorageError('unavailable', `branch "${branch.name}" cannot be read from its storage`);
+    await daemon.timelines.announce(branch, info);
+  }
+}
+
+async function detach(daemon: Daemon, request: DetachStorageRequest): Promise<DetachStorageResponse> {
+  const entry = findStorage(daemon.catalog, request.name);
+  if (entry.name === DEFAULT_STORAGE) {
+    throw new StorageError('precondition', 'the default storage belongs to the stack and cannot be detached');
+  }
+  const tenants = new Set<string>(tenantsOf(daemon.catalog, entry.name));
+  const running = daemon.catalog.computes.filter(
+    (compute) => tenants.has(compute.tenantId) && daemon.computes.runtime(compute.name).state !== 'stopped',
+  );
+  if (running.length > 0) {
+    const hint = running.map((compute) => `"neon pg stop ${compute.name}"`).join(', ');
+    throw new StorageError('precondition', `computes run on storage "${entry.name}"; stop them first: ${hint}`);
+  }
+  const branches = daemon.catalog.branches.filter(({ tenantId }) => tenants.has(tenantId));
+  await daemon.stack.startPageserver(entry, daemon.taken);
+  await daemon.settle();
+  // What only the safekeepers have must be in the storage before they forget it.
+  for (const branch of branches) await daemon.timelines.flush(branch);
+  await writeNames(entry, takenNames(daemon.catalog, entry.name));
+  await daemon.changeCatalog((catalog) => removeStorage(catalog, entry.name));
+  await daemon.stack.removePageserver(entry.name);
+  await daemon.repo.saveCredentials(entry.name, null);
+  for (const branch of branches) await daemon.timelines.forgetOnSafekeepers(branch);
+  return { branchCount: branches.length };
+}
+
+export function storageHandlers(daemon: Daemon) {
+  return {
+    attachStorage: (request: AttachStorageRequest): Promise<AttachStorageResponse> => attach(daemon, request),
+    detachStorage: (request: DetachStorageRequest): Promise<DetachStorageResponse> => detach(daemon, request),
+    listStorages: (_request: ListStoragesRequest): Promise<ListStoragesResponse> =>
+      Promise.resolve({ storages: daemon.catalog.storages.map((entry) => storageMessage(daemon, entry)) }),
+    getStorage: (request: GetStorageRequest): Promise<GetStorageResponse> =>
+      Promise.resolve().then(() => ({ storage: storageMessage(daemon, findStorage(daemon.catalog, request.name)) })),
+  };
+}

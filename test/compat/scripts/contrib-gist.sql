@@ -1,0 +1,16 @@
+-- Operator classes of contributed extensions for GiST: built over many rows, then changed, and read by the index again.
+create extension btree_gist; create extension cube; create extension hstore; create extension intarray; create extension ltree; create extension pg_trgm; create extension seg; create extension earthdistance;
+create table t (id int primary key, n int, num numeric, at timestamp, s text, u uuid, c cube, h hstore, a int[], p ltree, g seg, net inet, d date, b bit(8), m money);
+insert into t select i, i % 1000, i / 3.0, '2020-01-01'::timestamp + i * interval '1 min', md5((i % 3000)::text), md5(i::text)::uuid, cube(array[i % 100, i / 100, i % 7]), hstore(array['a', 'k' || i % 10], array[i::text, 'v' || i % 7]),
+       array[i % 20, i % 33, i], ('top.n' || i % 5 || '.m' || i % 37 || '.x' || i)::ltree, (i || '..' || i + i % 9)::seg, ('10.0.' || i / 256 % 256 || '.' || i % 256)::inet, '2020-01-01'::date + i % 2000, (i % 256)::bit(8), (i % 500)::money from generate_series(1, 10000) i;
+create index i_btree on t using gist (n, num, at); create index i_more on t using gist (net inet_ops, d, b, m); create index i_u on t using gist (u, s); create index i_c on t using gist (c); create index i_h on t using gist (h gist_hstore_ops (siglen = 32)); create index i_a on t using gist (a gist__int_ops); create index i_big on t using gist (a gist__intbig_ops); create index i_p on t using gist (p gist_ltree_ops (siglen = 16)); create index i_s on t using gist (s gist_trgm_ops (siglen = 64)); create index i_g on t using gist (g); create index i_earth on t using gist (ll_to_earth(id % 90, n % 180));
+set enable_seqscan = off; set enable_indexonlyscan = off;
+prepare look as select
+ (select count(*) from t where n between 5 and 9 and num < 2000), (select count(*) from t where net <<= '10.0.7.0/24'), (select count(*) from t where d = '2020-02-01'), (select count(*) from t where m = 55::money), (select count(*) from t where u = md5('77')::uuid), (select sum(id) from t where c && cube(array[10, 10, 1], array[12, 12, 3])),
+ (select sum(id) from t where h @> 'k3=>v5'), (select sum(id) from t where a @@ '3&(4|5)'), (select sum(id) from t where a && '{5,7}'), (select sum(id) from t where p <@ 'top.n3.m7'), (select sum(id) from t where p ~ 'top.*{1}.m1*.x2*'), (select sum(id) from t where s ilike '%abc1%'), (select sum(id) from t where g && '100..120'),
+ (select count(*) from t where earth_box(ll_to_earth(10, 10), 500000) @> ll_to_earth(id % 90, n % 180)), (select array_agg(id) from (select id from t order by c <-> cube(array[50, 10, 3]), id limit 4) x), (select array_agg(id) from (select id from t order by num <-> 100.1 limit 4) x), (select array_agg(id) from (select id from t order by s <-> 'abc123', id limit 3) x);
+execute look;
+update t set n = n + 1, h = h || 'new=>1', c = cube(array[1, 2, 3]) where id % 9 = 0; delete from t where id % 13 = 0; execute look; vacuum t; execute look;
+begin; update t set s = 'abc123', p = 'never', g = '1..2' where id % 2 = 0; execute look; rollback; execute look;
+reindex index i_p; reindex index concurrently i_s; execute look;
+alter table t add constraint apart exclude using gist (id with =, int4range(n, n + 1) with &&); insert into t (id, n) values (1, 1);

@@ -1,0 +1,3 @@
+select count(*) from pg_stat_statements where query ~ 'never in here'; select slot_name, plugin, slot_type, database, active from pg_replication_slots where slot_name = 'decode';
+-- The plain server was killed and forgot how far it had been read; what is new to both is what counts.
+select data from pg_logical_slot_get_changes('decode', null, null, 'include-xids', '0', 'skip-empty-xacts', '1') where data like 'table contrib_observe.d%id[integer]:1000 %'; insert into d values (1001, 'later'); select data from pg_logical_slot_get_changes('decode', null, null, 'include-xids', '0', 'skip-empty-xacts', '1'); select pg_drop_replication_slot('decode');

@@ -1,0 +1,1 @@
+select count(*) from hypopg(); select count(*) from hypopg_create_index('create index on t (id)'); select count(*) from hypopg(); explain (costs off) select * from t where v = 'v5'; select hypopg_reset(); select count(*) from hypopg();

@@ -1,0 +1,3 @@
+select parent_table, control, partition_type, partition_interval from part_config order by 1; select tableoid::regclass, count(*) from later_by_id group by 1 order by 1; select count(*), sum(n) from by_day; select count(*), sum(id) from undone;
+insert into later_by_id select i, 'y' || i from generate_series(5001, 8000) i; select run_maintenance('partman.later_by_id', p_analyze => false); select tableoid::regclass, count(*) from later_by_id group by 1 order by 1;
+select drop_partition_id('partman.later_by_id', p_retention => '4000', p_keep_table => false); select count(*), sum(id) from later_by_id;

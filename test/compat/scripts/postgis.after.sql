@@ -1,0 +1,5 @@
+set enable_seqscan = off;
+select count(*), md5(string_agg(srid || ' ' || srtext, ' ' order by srid)) from spatial_ref_sys; select count(*), sum(id) from points where g && st_makeenvelope(0, 0, 20, 20, 4326); select count(*), sum(id) from points where st_dwithin(geo, 'srid=4326;point(13.4 52.5)'::geography, 800000);
+select id from shapes order by g <-> 'srid=3857;point(2500 2500)', id limit 5; select count(*), sum(st_npoints(g)) from shapes; select count(*), sum(a.id) from shapes a join shapes b on st_intersects(a.g, b.g) and a.id < b.id where a.id < 1000;
+select id, st_value(r, 1, 10, 10), (st_summarystats(r)).sum from rasters where id < 6 order by id; select topology.topogeo_addlinestring('town', 'srid=3857;linestring(20 20, 30 30)'); select count(*) from town.edge_data;
+insert into shapes select 20000 + i, st_buffer(st_setsrid(st_makepoint(i * 17 % 5000, i * 23 % 5003), 3857), 3, 4), 'later' from generate_series(1, 2000) i; vacuum shapes; select count(*), sum(id) from shapes where g && st_makeenvelope(500, 500, 900, 900, 3857);

@@ -1,0 +1,23 @@
+-- What sqlsmith finds in the catalogs and makes statements from: every usual kind of table, type and index, in a database of its own.
+create table numbers (id int primary key, small smallint, big bigint, real real, double double precision, num numeric, flag boolean);
+insert into numbers select i, i % 100, i * 1000000007::bigint, i / 3.0, sqrt(i), i / 7.0, i % 2 = 0 from generate_series(1, 4000) i;
+create index on numbers using brin (big); create index on numbers (small, num desc) where flag; create index on numbers using hash (double);
+create table texts (id int references numbers, t text, v varchar(40), c char(8), name name, bytes bytea, words tsvector, primary key (id));
+insert into texts select i, repeat(md5(i::text), 1 + i % 60), 'v' || i % 77, 'c' || i % 9, 'n' || i, decode(md5(i::text), 'hex'), to_tsvector('simple', 'w' || i % 50 || ' x' || i) from generate_series(1, 3000) i;
+create index on texts using gin (words); create index on texts (lower(v)); create index on texts using spgist (t);
+create table places (id int generated always as identity, p point, b box, c circle, path path, r int4range, net inet, mac macaddr);
+insert into places (p, b, c, path, r, net, mac) select point(i % 100, i % 37), box(point(i, i), point(i + 5, i + 3)), circle(point(i % 50, 3), i % 9), '[(0,0),(1,1)]', int4range(i, i + i % 9), ('10.0.0.' || i % 256)::inet, '08:00:2b:01:02:03' from generate_series(1, 3000) i;
+create index on places using gist (p); create index on places using gist (r); create index on places using spgist (net); create index on places using gist (b);
+create table documents (id uuid primary key default gen_random_uuid(), j json, jb jsonb, x xml, tags text[], ints int[][], at timestamptz, d date, t time, i interval);
+insert into documents select md5(i::text)::uuid, json_build_object('a', i), jsonb_build_object('k' || i % 20, i, 'l', array[i % 3, 5]), '<a/>', array['t' || i % 9, 'u'], array[[i, 1], [2, 3]], '2020-01-01'::timestamptz + i * interval '1 hour', '2020-01-01'::date + i % 900, '10:00'::time + i % 600 * interval '1 min', i * interval '1 min' from generate_series(1, 2500) i;
+create index on documents using gin (jb); create index on documents using gin (tags); create index on documents (at);
+create type mood as enum ('low', 'high'); create type pair as (a int, b text); create domain positive as int check (value > 0);
+create table kinds (m mood, p pair, n positive, arr mood[]); insert into kinds select (array['low', 'high'])[1 + i % 2]::mood, row(i, 'b')::pair, i, array['low']::mood[] from generate_series(1, 500) i;
+create table parts (id int, k text, v numeric) partition by range (id); create table parts_1 partition of parts for values from (0) to (1000); create table parts_2 partition of parts for values from (1000) to (5000) partition by list (k); create table parts_2a partition of parts_2 for values in ('a', 'b'); create table parts_rest partition of parts default; create index on parts (id);
+insert into parts select i, chr(97 + i % 2), i / 2.0 from generate_series(0, 4000) i;
+create unlogged table scratch (a int, b text); insert into scratch select i, 'b' from generate_series(1, 500) i;
+create view joined as select n.id, n.num, t.v, t.words from numbers n left join texts t using (id); create materialized view summed as select small, count(*) as n, sum(num) as total from numbers group by small;
+create function twice(int) returns int language sql immutable as 'select $1 * 2'; create function fails(text) returns text language plpgsql as $$ begin if length($1) > 5 then raise 'too long'; end if; return $1; end $$;
+create aggregate product (numeric) (sfunc = numeric_mul, stype = numeric, initcond = 1);
+create function note() returns trigger language plpgsql as $$ begin insert into scratch values (1, tg_op); return coalesce(new, old); end $$; create trigger noted after insert or update or delete on kinds for each row execute function note();
+analyze;
