@@ -77,7 +77,12 @@ export async function startPageServer(config: Config, log: Logger): Promise<Page
       initdbImage: config.initdbImage ?? null,
       waitLsnTimeoutMs: config.waitLsnTimeoutMs,
     },
-    { nodeId: config.id, random: () => randomInt(0x1000), secondaryPeriodMs: config.secondaryPeriodMs },
+    {
+      nodeId: config.id,
+      random: () => randomInt(0x1000),
+      secondaryPeriodMs: config.secondaryPeriodMs,
+      attachAtStart: config.attachAtStart,
+    },
   );
   const pagestream = new PagestreamStats((err) => log.error({ err }, 'could not answer a request of a compute'));
   const metrics = createMetrics('pageserver');

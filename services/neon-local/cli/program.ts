@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { VERSION } from '#shared/runtime/version.js';
 import { addBranchCommands, addPitrCommands } from './branch-commands.js';
 import type { GlobalOptions } from './client.js';
+import { addLayerCommands, addScrubCommand } from './layer-commands.js';
 import { addPgCommands } from './pg-commands.js';
 import { addSnapshotCommands } from './snapshot-commands.js';
 import { addStackCommands } from './stack-commands.js';
@@ -21,10 +22,12 @@ export function buildProgram(): Command {
   const options = () => program.opts<GlobalOptions>();
   addStackCommands(program, options);
   addStorageCommands(program, options);
+  addScrubCommand(program, options);
   addTenantCommands(program, options);
   addPgCommands(program, options);
   addBranchCommands(program, options);
   addSnapshotCommands(program, options);
   addPitrCommands(program, options);
+  addLayerCommands(program, options);
   return program;
 }

@@ -45,6 +45,8 @@ export interface TenantManagerOptions {
   readonly random: () => number;
   /** Between looks of a secondary tenant for new layers. */
   readonly secondaryPeriodMs: number;
+  /** all: also what other nodes have claimed. */
+  readonly attachAtStart: 'ours' | 'all';
 }
 
 export class TenantManager {
@@ -279,7 +281,8 @@ export class TenantManager {
     if (known?.mode === 'secondary') return this.#becomeSecondary(tenantId);
     const mode = known?.mode ?? 'attached-single';
     const claim = await newestClaim(objectStore, tenantId);
-    if (claim === null || claim.nodeId === this.#options.nodeId) {
+    const { nodeId, attachAtStart } = this.#options;
+    if (claim === null || claim.nodeId === nodeId || attachAtStart === 'all') {
       // A stale attachment that nobody has superseded was made stale by order, and stays so.
       await this.#attach(tenantId, { mode, generation: mode === 'attached-stale' ? (known?.generation ?? 0) : 0 });
     } else if (known !== null) {
