@@ -8,6 +8,8 @@ import { readManifest } from './manifest.js';
 import type { TenantEnv } from './tenant.js';
 import { Tenant } from './tenant.js';
 
+const GENERATION_MAX = 0xffff_ffff;
+
 export interface Attached {
   readonly tenant: Tenant;
   readonly gate: TenantGate;
@@ -43,7 +45,9 @@ export async function attachTenant(env: TenantEnv, request: AttachRequest): Prom
   const validate = (signal?: AbortSignal) => checkNewest(objectStore, { tenantId, generation }, signal);
   const gate = new TenantGate(objectStore, { tenantId, generation, validate, onFenced }, mode);
   const storage = { ...env.storage, objectStore: gate };
-  const tenant = await Tenant.load({ ...manifest, generation }, { ...env, storage });
+  // A stale one only reads: what it had may have been swept by its successor, whose indexes say what there is.
+  const readUpTo = mode === 'stale' ? GENERATION_MAX : generation;
+  const tenant = await Tenant.load({ ...manifest, generation }, { ...env, storage }, readUpTo);
   env.log.info({ tenant: tenantId, generation, mode, timelines: tenant.timelines.size }, 'attached tenant');
   if (mode === 'single') {
     await removeClaimsBelow(objectStore, tenantId, generation).catch((error: unknown) => {

@@ -59,13 +59,16 @@ export class Tenant {
     this.#settings = { current: resolveSettings(env.storage.limits, overrides) };
   }
 
-  /** Loads all timelines from the object store and finishes deletions that were interrupted. */
-  static async load(manifest: Manifest, env: TenantEnv): Promise<Tenant> {
+  /**
+   * Loads all timelines from the object store and finishes deletions that were interrupted. `readUpTo`: the highest generation whose
+   * indexes count.
+   */
+  static async load(manifest: Manifest, env: TenantEnv, readUpTo = manifest.generation): Promise<Tenant> {
     const { generation, tenantId } = manifest;
     const tenant = new Tenant(manifest, env, await readTenantConfig(env.storage.objectStore, tenantId));
     const settings = tenant.#settings;
     try {
-      for (const { timelineId, index } of await listTimelines(env.storage.objectStore, tenantId, generation)) {
+      for (const { timelineId, index } of await listTimelines(env.storage.objectStore, tenantId, readUpTo)) {
         if (index.deletedAtMs !== null || index.isImporting === true) {
           // Left to the newer attachment by a stale one.
           if (!(await removedOrFenced(env.storage, index.ttid))) continue;
