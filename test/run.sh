@@ -1,8 +1,25 @@
 #!/bin/sh
-# Runs the tests: units beside the code, then test/ (oracle, simulation, integration). Arguments go to mocha and replace the default set.
+# Runs the tests: units beside the code, and test/ (simulation, oracle, differential, integration). The two run side by side, since each
+# waits much for disks and processes; what the units say comes at the end. Arguments go to mocha and replace the default set.
 set -eu
 if [ $# -gt 0 ]; then exec mocha "$@"; fi
-mocha 'services/**/*.test.ts' 'test/*.test.ts'
+log=$(mktemp)
+units=
+trap 'rm -f "$log"; [ -z "$units" ] || kill "$units" 2>/dev/null || true' EXIT
+trap 'exit 130' INT TERM
+
+mocha 'services/**/*.test.ts' 'test/*.test.ts' >"$log" 2>&1 &
+units=$!
+failed=
 for part in simulation oracle differential integration; do
-  if ls test/$part/*.test.ts >/dev/null 2>&1; then mocha "test/$part/*.test.ts"; fi
+  printf '== %s\n' "$part"
+  mocha "test/$part/*.test.ts" || failed="$failed $part"
 done
+wait "$units" || failed="$failed units"
+units=
+printf '== units\n'
+cat "$log"
+if [ -n "$failed" ]; then
+  printf 'failed:%s\n' "$failed"
+  exit 1
+fi

@@ -30,7 +30,7 @@ extension() {
 
 typescript() {
   stamp=build/.built
-  if [ ! -e $stamp ] || [ -n "$(find services gen package.json tsconfig*.json -newer $stamp \( -name '*.ts' -o -name '*.json' -o -name '*.binpb' \) -print -quit)" ]; then
+  if [ ! -e $stamp ] || [ -n "$(find services gen deploy/bootstrap package.json tsconfig*.json -newer $stamp \( -name '*.ts' -o -name '*.json' -o -name '*.binpb' \) -print -quit)" ]; then
     say "compiling TypeScript"
     npm run -s build >&2
     touch $stamp

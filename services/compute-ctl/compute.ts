@@ -35,6 +35,8 @@ export class Compute {
   /** Exit code, once the process has no reason to live any more. */
   readonly ended: Promise<number>;
   readonly timings = noTimings();
+  /** Resolves when the start has nothing to do but wait for Postgres: other work hinders it least then. */
+  readonly idles: Promise<void>;
   /** Called with the milliseconds that some WAL took from Postgres to its commit. */
   onCommitLatency: ((latencyMs: number) => void) | null = null;
   instance: Instance | null = null;
@@ -43,6 +45,7 @@ export class Compute {
   private readonly source: SpecSource | null;
   private readonly monitor: ActivityMonitor;
   private readonly end: (exitCode: number) => void;
+  private readonly idle: () => void;
   /** Aborted by a signal: waits for somebody to look are cut short. */
   private readonly hurry = new AbortController();
   private phase: ComputePhase = FIRST_PHASE;
@@ -63,6 +66,9 @@ export class Compute {
     const { promise, resolve } = Promise.withResolvers<number>();
     this.ended = promise;
     this.end = resolve;
+    const idling = Promise.withResolvers<void>();
+    this.idles = idling.promise;
+    this.idle = idling.resolve;
   }
 
   status(): ComputeStatus {
@@ -182,6 +188,7 @@ export class Compute {
       log,
       timings,
       leastLsn,
+      onSpawned: () => this.idle(),
       onLost: (error) => this.onLost(created, error),
       onCommitLatency: (latencyMs) => this.onCommitLatency?.(latencyMs),
     });

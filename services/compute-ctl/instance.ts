@@ -30,7 +30,7 @@ import { lastWal } from './io/last-files.js';
 import { makeSocketDir, writeOwned } from './io/pgdata.js';
 import { findPostgres, PostgresProcess, stopLeftover } from './io/postgres-process.js';
 import type { PostgresBinary } from './io/postgres-process.js';
-import { applySettings } from './io/reload.js';
+import { announceStorage, applySettings } from './io/reload.js';
 import { orAborted, retryUnavailable } from './io/retry.js';
 import { fetchSlotWal } from './io/slot-wal.js';
 import { StorageSession } from './io/storage-session.js';
@@ -47,6 +47,8 @@ export interface InstanceOptions {
   readonly timings: StartTimings;
   /** WAL that this timeline must have at the least; a start before it would lose commits. INVALID_LSN: not known. */
   readonly leastLsn: Lsn;
+  /** Postgres starts, and nothing is to be done until it is up. */
+  onSpawned(): void;
   onLost(error: StorageError): void;
   onCommitLatency(latencyMs: number): void;
 }
@@ -165,6 +167,9 @@ export class Instance {
     const { server, account } = ground;
     const conf = this.renderConf(spec, server);
     try {
+      if (before.pageserverConnstring !== spec.pageserverConnstring || before.stripeBlocks !== spec.stripeBlocks) {
+        await announceStorage({ pgdata, account, text: conf });
+      }
       const waiting = await orAborted(applySettings({ server, pgdata, account, text: conf, log: this.log }), signal);
       this.pendingRestart = waiting ?? this.pendingRestart;
       await this.configureCatalog(server, spec);
@@ -186,7 +191,7 @@ export class Instance {
     const { signal } = this.stopping;
     const connstr = parseConnstr(config.connstr);
     const factsOfTimeline = retryUnavailable({ what: 'ask the page server for the timeline', log, signal }, () =>
-      timelineFacts(spec.pageserverGrpcAddr, spec.ttid, signal),
+      timelineFacts(spec.pageserverGrpcAddr, spec.pageserverTtid, signal),
     );
     const [facts, binary, account] = await Promise.all([
       factsOfTimeline,
@@ -257,6 +262,7 @@ export class Instance {
       this.lose(new StorageError('internal', `Postgres ended unexpectedly ${how}: ${postgres.lastWords()}`));
     });
     reachStep('postgres-spawned');
+    this.options.onSpawned();
     await postgres.ready(startTimeoutMs);
     reachStep('postgres-ready');
     this.feed = await CommitFeed.attach({

@@ -59,6 +59,16 @@ export const options = {
     'age at which unflushed WAL is flushed',
     z.coerce.number().int().min(100).default(600_000),
   ),
+  // Beside it a process of this kind needs about 120 MiB.
+  memoryMax: option(
+    '--memory-max <bytes>',
+    'for in-memory layers and caches of all tenants: half for layers, three eighths for caches',
+    z.coerce
+      .number()
+      .int()
+      .min(32 * MIB)
+      .optional(),
+  ),
   // Unused history costs space only: an hour more or less does not matter.
   gcPeriodMs: option(
     '--gc-period-ms <ms>',

@@ -5,6 +5,8 @@
 import { randomInt } from 'node:crypto';
 import type { ServiceDefinition, UntypedServiceImplementation } from '@grpc/grpc-js';
 import { LocationServiceService } from '#gen/neon/pageserver/v1/location.js';
+import { HistoryServiceService } from '#gen/neon/pageserver/v1/history.js';
+import { ShardServiceService } from '#gen/neon/pageserver/v1/shard.js';
 import { ManagementServiceService } from '#gen/neon/pageserver/v1/management.js';
 import { PageServiceService } from '#gen/neon/pageserver/v1/page_service.js';
 import { TransferServiceService } from '#gen/neon/pageserver/v1/transfer.js';
@@ -25,10 +27,12 @@ import { PagestreamStats } from './edge/pagestream-stats.js';
 import { addRoutes } from './http/routes.js';
 import { MeteredStore } from './io/metered-store.js';
 import type { StorageEnv } from './io/storage-env.js';
-import { createStorageEnv } from './io/storage-env.js';
+import { createStorageEnv, memoryLimits } from './io/storage-env.js';
 import { registerMetrics } from './metrics.js';
 import { registerRemoteMetrics } from './remote-metrics.js';
 import { locationService } from './rpc/location-service.js';
+import { historyService } from './rpc/history-service.js';
+import { shardService } from './rpc/shard-service.js';
 import { managementService } from './rpc/management-service.js';
 import { pageService } from './rpc/page-service.js';
 import { transferService } from './rpc/transfer-service.js';
@@ -66,6 +70,7 @@ export async function startPageServer(config: Config, log: Logger): Promise<Page
       checkpointDistanceBytes: config.checkpointDistance,
       checkpointTimeoutMs: config.checkpointTimeoutMs,
       localLayerBytesMax: config.localLayerBytesMax ?? Infinity,
+      ...(config.memoryMax === undefined ? {} : memoryLimits(config.memoryMax)),
     },
   });
   const feed = openBrokerFeed(config.brokerEndpoint, log);
@@ -77,6 +82,7 @@ export async function startPageServer(config: Config, log: Logger): Promise<Page
       log,
       policy: { ...POLICY_DEFAULTS, availabilityZone: config.availabilityZone },
       clientName: `pageserver-${config.id}`,
+      nodeId: config.id,
       ingestStats,
       initdbImage: config.initdbImage ?? null,
       waitLsnTimeoutMs: config.waitLsnTimeoutMs,
@@ -147,6 +153,8 @@ async function openPorts({ config, log, tenants, pagestream, metrics }: PortPart
     [PageServiceService, pageService({ timelines: tenants, waitLsnTimeoutMs })],
     [LocationServiceService, locationService({ tenants })],
     [ManagementServiceService, managementService({ tenants, nodeId: config.id })],
+    [HistoryServiceService, historyService({ tenants })],
+    [ShardServiceService, shardService({ tenants })],
     [TransferServiceService, transferService({ tenants, waitLsnTimeoutMs })],
   ];
   const grpc = await startGrpcServer({ addr: config.listenGrpc, log, services });

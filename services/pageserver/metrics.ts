@@ -53,6 +53,11 @@ function registerMaintenanceMetrics({ counter, gauge }: Metrics, perTimeline: Pe
     perTimeline(({ store }) => store.history.removedCount),
   );
   counter(
+    'pageserver_ingest_held_back',
+    'Times that ingest waited for merges of L0 layers',
+    perTimeline(({ store }) => store.heldBackCount),
+  );
+  counter(
     'pageserver_background_failures',
     'Flushes and compactions that failed and were or will be tried again',
     perTimeline(({ store }) => store.backgroundFailureCount),

@@ -2,11 +2,11 @@
 import path from 'node:path';
 import { ensureDir, lockDir } from '#shared/io/files.js';
 import { openObjectStore } from '#shared/io/object-store.js';
-import { startGrpcServer } from '#shared/rpc/server.js';
+import { startGrpcServer, type GrpcServer } from '#shared/rpc/server.js';
 import { reachableAddr } from '#shared/core/addr.js';
-import { startHttp } from '#shared/runtime/http.js';
+import { startHttp, type HttpServer } from '#shared/runtime/http.js';
 import { createLogger, type Logger } from '#shared/runtime/log.js';
-import { createMetrics } from '#shared/runtime/metrics.js';
+import { createMetrics, type Metrics } from '#shared/runtime/metrics.js';
 import { SafekeeperServiceService } from '#gen/neon/safekeeper/v1/safekeeper.js';
 import { TimelineAdminServiceService } from '#gen/neon/safekeeper/v1/timeline_admin.js';
 import type { SafekeeperConfig } from './config.js';
@@ -14,6 +14,7 @@ import { realDisk, type Disk } from './io/disk.js';
 import { claimNodeId } from './io/node-id.js';
 import type { Timeline } from './io/timeline.js';
 import { Timelines } from './io/timelines.js';
+import type { PullDeps } from './io/pull.js';
 import { DISCOVERY_MS, Refill } from './io/refill.js';
 import { Upkeep } from './io/upkeep.js';
 import { newWalObjectCounters, WalObjects } from './io/wal-objects.js';
@@ -92,25 +93,16 @@ async function start({ config, overrides, dataDir, nodeId, unlock }: StartOption
   const onSent = (bytes: number): void => {
     sent.bytes += bytes;
   };
-  const grpc = await startGrpcServer({
-    addr: config.listenGrpc,
-    log,
-    services: [
-      [FastConsensusService, consensusService({ timelines, refill, stopping: signal })],
-      [FastWalService, walService({ timelines, stopping: signal, onSent })],
-      [SafekeeperServiceService, safekeeperService({ nodeId, timelines })],
-      [TimelineAdminServiceService, timelineAdminService({ timelines, objects })],
-    ],
-  });
-  const http = await startHttp({
-    addr: config.listenHttp,
+  const { grpc, http } = await startServers({
+    config,
+    nodeId,
     log,
     metrics,
-    routes: httpRoutes({ nodeId, timelines, objects }),
-  }).catch(async (error: unknown) => {
-    await grpc.shutdown(0);
-    await timelines.close();
-    throw error;
+    timelines,
+    objects,
+    refill,
+    signal,
+    onSent,
   });
   const grpcAddr = config.advertiseGrpc ?? reachableAddr(grpc.addr);
   const { brokerEndpoint: brokerAddr, availabilityZone } = config;
@@ -167,4 +159,40 @@ function newUpkeep(given: {
     lagBytesMax: config.peerLagBytesMax,
     offloaderLagBytesMax: config.maxOffloaderLag,
   });
+}
+
+interface ServerOptions extends PullDeps {
+  readonly config: SafekeeperConfig;
+  readonly nodeId: number;
+  readonly log: Logger;
+  readonly metrics: Metrics;
+  readonly refill: Refill;
+  readonly signal: AbortSignal;
+  readonly onSent: (bytes: number) => void;
+}
+
+/** Both, or none and the timelines closed. */
+async function startServers(options: ServerOptions): Promise<{ grpc: GrpcServer; http: HttpServer }> {
+  const { config, nodeId, log, metrics, timelines, objects, refill, signal, onSent } = options;
+  const grpc = await startGrpcServer({
+    addr: config.listenGrpc,
+    log,
+    services: [
+      [FastConsensusService, consensusService({ timelines, refill, stopping: signal })],
+      [FastWalService, walService({ timelines, stopping: signal, onSent })],
+      [SafekeeperServiceService, safekeeperService({ nodeId, timelines })],
+      [TimelineAdminServiceService, timelineAdminService({ timelines, objects })],
+    ],
+  });
+  const http = await startHttp({
+    addr: config.listenHttp,
+    log,
+    metrics,
+    routes: httpRoutes({ nodeId, timelines, objects }),
+  }).catch(async (error: unknown) => {
+    await grpc.shutdown(0);
+    await timelines.close();
+    throw error;
+  });
+  return { grpc, http };
 }

@@ -9,7 +9,7 @@ import { query, TestStack, value } from '../harness/stack.js';
 const lsnOf = (url: string) => value(url, 'select pg_current_wal_flush_lsn()');
 
 describe('control plane', function () {
-  this.timeout(300_000);
+  this.timeout(600_000);
   let stack: TestStack;
   let root: string;
   let rest: ReturnType<typeof restClient>;

@@ -6,7 +6,10 @@
  * - what is reported as committed ends at a record, is durable on a majority, agrees with everything committed before, is what its
  *   compute wrote, does not shrink, and is never below the start of the term that reports it;
  * - it stays durable on a majority for ever, and every later term starts behind it;
- * - a safekeeper calls committed only what is, and calls needless (horizon) only what every safekeeper has.
+ * - a safekeeper calls committed only what is, and calls needless (horizon) only what every safekeeper has (while members do not change);
+ * - WAL is removed only when it is committed, in the object store, and in layers; nobody needs it from a disk after that;
+ * - while members change, "a majority" is one of the old members until the final configuration is decided, then of the new ones; what a
+ *   leader reports needs one of both sets that it knows of.
  *
  * What a single safekeeper promised is checked by sim-safekeeper.ts, progress by heal.ts.
  */
@@ -63,9 +66,14 @@ export class Checker {
     assert.ok(commitLsn >= startLsn, `term ${term} starts at ${startLsn} and counts ${commitLsn} as committed`);
     const end = lastRecordEnd(compute.bytes, startLsn, commitLsn);
     assert.equal(end, commitLsn, `commit ${commitLsn} lies inside a record`);
-    const copies = this.copiesOf(compute.bytes, commitLsn);
-    const isMajority = copies * 2 > this.world.safekeepers.length;
-    assert.ok(isMajority, `commit ${commitLsn} of term ${term} is durable on ${copies} safekeepers alone`);
+    for (const set of this.setsOf(compute)) {
+      const copies = this.copiesOf(compute.bytes, commitLsn, set);
+      const isMajority = copies * 2 > set.length;
+      assert.ok(
+        isMajority,
+        `commit ${commitLsn} of term ${term} is durable on ${copies} of ${set.length} members alone`,
+      );
+    }
     const upTo = Math.min(commitLsn, this.committedEnd);
     assert.ok(same(compute.bytes, this.committedBytes, upTo), `term ${term} contradicts committed WAL below ${upTo}`);
     this.commitOfTerm.set(term, commitLsn);
@@ -78,8 +86,9 @@ export class Checker {
 
   /** After something was dropped. */
   committedIsKept(when: string): void {
-    const copies = this.copiesOf(this.committedBytes, this.committedEnd);
-    const isMajority = copies * 2 > this.world.safekeepers.length || this.committedEnd === ORIGIN;
+    const members = this.world.members(this.world.controller?.keepers);
+    const copies = this.copiesOf(this.committedBytes, this.committedEnd, members);
+    const isMajority = copies * 2 > members.length || this.committedEnd === ORIGIN;
     assert.ok(isMajority, `${when} leaves ${copies} safekeepers with WAL committed up to ${this.committedEnd}`);
   }
 
@@ -99,15 +108,42 @@ export class Checker {
     const { commitLsn, peerHorizonLsn } = control;
     assert.ok(commitLsn <= this.committedEnd, `safekeeper ${index} calls ${commitLsn} committed, which is not`);
     assert.ok(same(disk.bytes, this.committedBytes, commitLsn), `safekeeper ${index} has other committed WAL`);
-    if (peerHorizonLsn <= ORIGIN) return;
+    // While members change, one that comes may have less than those that were there before; it gets it from the object store.
+    if (peerHorizonLsn <= ORIGIN || this.world.controller !== null) return;
     const isNeedless =
       peerHorizonLsn <= this.committedEnd &&
-      this.copiesOf(this.committedBytes, peerHorizonLsn) === this.world.safekeepers.length;
+      this.copiesOf(this.committedBytes, peerHorizonLsn, this.world.safekeepers) === this.world.safekeepers.length;
     assert.ok(isNeedless, `safekeeper ${index} calls WAL below ${peerHorizonLsn} needless, which some still lack`);
   }
 
-  private copiesOf(bytes: Uint8Array, end: number): number {
-    return this.world.safekeepers.filter(({ disk }) => same(disk.durable, bytes, end)).length;
+  /** Before a safekeeper removes WAL: it must be committed, in layers, and in the object store. */
+  removed({ index }: SimSafekeeper, below: number): void {
+    const { store, layersEnd } = this.world;
+    if (below <= ORIGIN) return;
+    const isStored = below <= store.end && below <= this.committedEnd && same(store.bytes, this.committedBytes, below);
+    assert.ok(
+      isStored,
+      `safekeeper ${index} removes WAL below ${below}, which the object store has up to ${store.end}`,
+    );
+    assert.ok(below <= layersEnd, `safekeeper ${index} removes WAL below ${below}, layers go up to ${layersEnd}`);
+    this.world.counts.removals += 1;
+  }
+
+  /**
+   * Of each set a majority must have what is committed. A compute may report late what its configuration committed before it was over:
+   * then those that must keep it have it.
+   */
+  private setsOf(compute: SimCompute): SimSafekeeper[][] {
+    const { controller } = this.world;
+    const { generation, members, newMembers } = compute.proposer.membership;
+    if (controller === null) return [this.world.safekeepers];
+    if (generation < controller.decided.generation) return [this.world.members(controller.keepers)];
+    const sets = newMembers.length === 0 ? [members] : [members, newMembers];
+    return sets.map((set) => this.world.members(set.map(({ nodeId }) => ({ nodeId: Number(nodeId) }))));
+  }
+
+  private copiesOf(bytes: Uint8Array, end: number, among: readonly SimSafekeeper[]): number {
+    return among.filter(({ disk }) => same(disk.durable, bytes, end)).length;
   }
 
   /** News travel slowly: a later term may have gone on long before the commit of an earlier one is reported. */

@@ -4,6 +4,7 @@
  */
 import type { AcceptorEffect, AcceptorInput, AcceptorState } from '../../services/safekeeper/core/acceptor-types.js';
 import type { AcceptorMessage } from '../../services/compute-ctl/core/messages.js';
+import type { Configuration, Member, MembershipChange } from '../../services/neon-local/core/membership-change.js';
 import type { WalProposer } from '../../services/compute-ctl/core/walproposer.js';
 
 export type AcceptorStep = (state: AcceptorState, input: AcceptorInput) => AcceptorEffect[];
@@ -19,4 +20,6 @@ export interface Fault {
   /** Null: the message is swallowed. */
   readonly toProposer?: (proposer: WalProposer, message: AcceptorMessage) => AcceptorMessage | null;
   readonly makeProposer?: (proposer: WalProposer) => void;
+  /** Stands in for the start of a membership change. */
+  readonly startChange?: (from: Configuration, newMembers: readonly Member[]) => MembershipChange;
 }

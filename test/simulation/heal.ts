@@ -17,7 +17,7 @@ export function heal(world: World): void {
   world.note('healing');
   world.crashOdds = 0;
   const everywhere = new Set(world.safekeepers.map(({ index }) => index));
-  for (const safekeeper of world.safekeepers) if (!safekeeper.isUp) safekeeper.restart();
+  for (const safekeeper of world.safekeepers) if (safekeeper.isDown) safekeeper.restart();
   const isNew = world.activeComputes.length === 0 || world.random(2) === 0;
   if (isNew) {
     for (const compute of world.activeComputes) world.kill(compute);
@@ -29,6 +29,9 @@ export function heal(world: World): void {
     // A message of a dead compute, late on its way, can still end a living one.
     if (world.activeComputes.length === 0) world.startCompute(everywhere);
     runRound(world);
+    for (let steps = 0; steps < 10 && world.controller?.isIdle === false; steps++) world.controller.step(false);
+    if (world.controller?.isIdle === false) continue;
+    for (const compute of world.activeComputes) world.controller?.notify(compute);
     const leader = soleLeader(world);
     if (leader === null || !isSettled(world, leader)) continue;
     if (writes === WRITES) return;
@@ -66,7 +69,9 @@ function isSettled(world: World, leader: SimCompute): boolean {
   const { commitLsn } = leader.proposer;
   return (
     leader.endLsn - commitLsn < 64 &&
-    world.safekeepers.every(({ state }) => state !== null && state.control.commitLsn === commitLsn)
+    world
+      .members(world.controller?.decided.members)
+      .every(({ state }) => state !== null && state.control.commitLsn === commitLsn)
   );
 }
 

@@ -44,6 +44,8 @@ export class Network {
   /** Connects when it is possible and not done yet. */
   connect(compute: SimCompute, peer: number): void {
     const safekeeper = this.world.safekeepers[peer] as SimSafekeeper;
+    // The real shell does not connect to one that left the membership.
+    if (compute.proposer.peers[peer]?.gone === true) return;
     if (!compute.isActive || this.of(compute, peer) !== undefined) return;
     if (!safekeeper.isUp || !compute.reach.has(peer)) return compute.take({ kind: 'disconnected', peer });
     const id = ++this.lastId;
@@ -155,10 +157,22 @@ function hasBack(one: Connection): boolean {
   return one.openAtCompute && (one.toCompute.length > 0 || !one.openAtSafekeeper);
 }
 
+interface MembershipOf<Id> {
+  readonly generation: number;
+  readonly members: readonly { readonly nodeId: Id; readonly grpcAddr: string }[];
+  readonly newMembers: readonly { readonly nodeId: Id; readonly grpcAddr: string }[];
+}
+
+function convertMembership<A, B>(membership: MembershipOf<A>, id: (nodeId: A) => B): MembershipOf<B> {
+  const convert = (list: MembershipOf<A>['members']) => list.map((one) => ({ ...one, nodeId: id(one.nodeId) }));
+  const { generation, members, newMembers } = membership;
+  return { generation, members: convert(members), newMembers: convert(newMembers) };
+}
+
 function toAcceptor(message: ProposerMessage, connection: number): AcceptorInput {
   switch (message.kind) {
     case 'greeting':
-      return { ...message, connection, membership: { generation: 0, members: [], newMembers: [] } };
+      return { ...message, connection, membership: convertMembership(message.membership, Number) };
     case 'vote':
       return { ...message, connection };
     case 'elected':
@@ -171,7 +185,7 @@ function toAcceptor(message: ProposerMessage, connection: number): AcceptorInput
 function fromAcceptor(reply: AcceptorReply): AcceptorMessage {
   switch (reply.kind) {
     case 'greeting':
-      return { ...reply, nodeId: BigInt(reply.nodeId), membership: { generation: 0, members: [], newMembers: [] } };
+      return { ...reply, nodeId: BigInt(reply.nodeId), membership: convertMembership(reply.membership, BigInt) };
     case 'vote': {
       const termHistory: TermHistory = reply.history;
       return { ...reply, termHistory };

@@ -8,6 +8,7 @@ import { lsn, lsnMax, lsnMin } from '#shared/core/lsn.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import { acceptorLastLogTerm } from '../../services/safekeeper/core/acceptor.js';
 import type { AcceptorEffect, AcceptorReply, AppendInput } from '../../services/safekeeper/core/acceptor-types.js';
+import { UPKEEP_FAULTS } from './planted-change-faults.js';
 import { PROPOSER_FAULTS } from './planted-proposer-faults.js';
 import type { Fault } from './fault.js';
 
@@ -238,4 +239,5 @@ export const PLANTED_FAULTS: readonly Fault[] = [
   ...APPEND_FAULTS,
   ...COMMIT_FAULTS,
   ...PROPOSER_FAULTS,
+  ...UPKEEP_FAULTS,
 ];

@@ -3,10 +3,12 @@
  * planted fault): size of the world, odds of each event, the events.
  */
 import { errorText } from '#shared/core/errors.js';
+import { MAX_LSN } from '#shared/core/lsn.js';
 import type { Fault } from './fault.js';
 import { heal } from './heal.js';
 import { pick, seededRandom } from './random.js';
 import type { Random } from './random.js';
+import { SEG_SIZE } from './toy-wal.js';
 import { COMPUTES_MAX, World } from './world.js';
 
 const STEPS_MIN = 150;
@@ -66,7 +68,19 @@ const WEATHER: readonly Event[] = [
   },
   { weightMin: 0, weightMax: 25, act: (world) => world.network.breakOne() },
   { weightMin: 0, weightMax: 5, act: onSafekeeper((_, safekeeper) => safekeeper.crash()) },
-  { weightMin: 5, weightMax: 60, act: (world) => world.safekeepers.find((one) => !one.isUp)?.restart() },
+  { weightMin: 5, weightMax: 60, act: (world) => world.safekeepers.find((one) => one.isDown)?.restart() },
+  { weightMin: 5, weightMax: 60, act: onSafekeeper((world, safekeeper) => world.store.upload(safekeeper)) },
+  { weightMin: 5, weightMax: 60, act: onSafekeeper((world, safekeeper) => world.digestWal(safekeeper)) },
+  {
+    weightMin: 0,
+    weightMax: 60,
+    act: onSafekeeper((world, safekeeper) => {
+      const lagBytesMax = world.random(2) * SEG_SIZE;
+      safekeeper.take({ kind: 'remove-wal', keepFrom: MAX_LSN, lagBytesMax }, null);
+    }),
+  },
+  { weightMin: 0, weightMax: 60, act: (world) => world.controller?.step(true) },
+  { weightMin: 0, weightMax: 5, act: onCompute((world, compute) => world.controller?.notify(compute)) },
   { weightMin: 0, weightMax: 12, act: onCompute((world, compute) => world.partition(compute)) },
   { weightMin: 0, weightMax: 4, act: onCompute((world, compute) => world.kill(compute)) },
   {
@@ -99,10 +113,13 @@ export interface ScheduleOptions {
 export function runSchedule(seed: number, options: ScheduleOptions = {}): ScheduleReport {
   const random = seededRandom(seed);
   const safekeepers = [1, 2, 3, 3, 3, 4, 5, 5][random(8)] as number;
+  const spares = random(2) === 0 ? null : 1 + random(3);
   const world = new World({
     random,
     safekeepers,
-    created: random(2) === 0,
+    spares,
+    // With generations, whoever creates a timeline creates it on its members.
+    created: spares !== null || random(2) === 0,
     tickMs: [10, 30, 100, 200][random(4)] as number,
     crashOdds: [0, 8, 30, 120][random(4)] as number,
     fault: options.fault ?? null,

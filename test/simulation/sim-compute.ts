@@ -3,6 +3,7 @@ import { strict as assert } from 'node:assert';
 import { lsn } from '#shared/core/lsn.js';
 import { WalProposer } from '../../services/compute-ctl/core/walproposer.js';
 import type { Effect, Input } from '../../services/compute-ctl/core/walproposer.js';
+import { memberOf } from './sim-controller.js';
 import { lastRecordEnd, LOG_BYTES_MAX, ORIGIN, RECORD_BYTES_MAX, SEG_SIZE } from './toy-wal.js';
 import { TTID } from './ttid.js';
 import type { World } from './world.js';
@@ -34,6 +35,7 @@ export class SimCompute {
     this.proposer = new WalProposer({
       ttid: TTID,
       peerCount: world.safekeepers.length,
+      addrs: world.safekeepers.map(({ index }) => memberOf(index).grpcAddr),
       membership: { generation: 0, members: [], newMembers: [] },
       pgVersion: 150000,
       systemId: 7n,
@@ -90,7 +92,15 @@ export class SimCompute {
       this.world.network.closeAtCompute(this.world.network.of(this, peer));
       return;
     }
-    const end = Math.min(endLsn, donor.flushLsn, state.flushLsn, fromLsn + 8 * (1 + this.world.random(16)));
+    let end = Math.min(endLsn, donor.flushLsn, state.flushLsn, fromLsn + 8 * (1 + this.world.random(16)));
+    // Where its disk ends the safekeeper reads the object store.
+    const { removedBelow } = source.disk;
+    if (fromLsn < removedBelow) {
+      const { store } = this.world;
+      end = Math.min(end, removedBelow);
+      assert.ok(end <= store.end, `WAL of ${fromLsn} is neither on safekeeper ${source.index} nor in the object store`);
+      return give(store.bytes.subarray(fromLsn, end));
+    }
     if (end > fromLsn) give(source.disk.bytes.subarray(fromLsn, end));
     else this.world.network.closeAtCompute(this.world.network.of(this, peer));
   }
@@ -106,6 +116,8 @@ export class SimCompute {
     // The real shell gives no WAL to a proposer that stopped meanwhile.
     if (given.kind === 'wal-available' && this.proposer.phase !== 'leading') return;
     for (const effect of this.proposer.step(given, this.world.nowMs)) this.perform(effect);
+    // The real shell ticks soon after a commit, when no WAL took the news along before.
+    if (this.proposer.owesCommit && this.world.random(2) === 0) this.take({ kind: 'tick' });
   }
 
   private perform(effect: Effect): void {
@@ -118,6 +130,12 @@ export class SimCompute {
         break;
       case 'reset':
         this.world.network.closeAtCompute(this.world.network.of(this, effect.peer));
+        break;
+      case 'drop':
+        this.world.network.closeAtCompute(this.world.network.of(this, effect.peer));
+        break;
+      case 'connect':
+        // The weather connects all that may be connected to.
         break;
       case 'need-start-lsn':
         this.take({ kind: 'start-lsn', lsn: ORIGIN });

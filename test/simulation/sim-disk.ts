@@ -15,6 +15,8 @@ export class SimDisk {
   readonly bytes = new Uint8Array(LOG_BYTES_MAX);
   /** What is durable. */
   readonly durable = new Uint8Array(LOG_BYTES_MAX);
+  /** Segments below were removed. The bytes are kept for the checks, but nobody may read them. */
+  removedBelow = 0;
   /** Behind here nothing was ever written since the last truncation. */
   private end = 0;
   private dirtyFrom = LOG_BYTES_MAX;
@@ -38,8 +40,22 @@ export class SimDisk {
     this.end = at;
   }
 
+  remove(below: number): void {
+    this.removedBelow = Math.max(this.removedBelow, below);
+  }
+
+  /** Becomes what another one has up to `end`, durably; from `from` on, where the object store ends. */
+  copy(other: SimDisk, from: number, end: number): void {
+    assert.ok(other.removedBelow <= from, `WAL from ${from} on was copied, ${other.removedBelow} is the first`);
+    this.bytes.set(other.bytes.subarray(0, end));
+    this.durable.set(this.bytes);
+    this.end = end;
+    this.removedBelow = from;
+  }
+
   /** Durably drops what lies behind `to`. */
   truncate(to: number): void {
+    assert.ok(to >= this.removedBelow || to === 0, `WAL is cut at ${to}, where it was removed already`);
     this.sync();
     this.bytes.fill(0, to, this.end);
     this.durable.fill(0, to, this.end);

@@ -5,6 +5,7 @@
 import { strict as assert } from 'node:assert';
 import { StorageError } from '#shared/core/errors.js';
 import { lsn } from '#shared/core/lsn.js';
+import { segmentStart } from '#shared/postgres/wal-layout.js';
 import { createAcceptor, step } from '../../services/safekeeper/core/acceptor.js';
 import type {
   AcceptorEffect,
@@ -15,7 +16,7 @@ import type {
 } from '../../services/safekeeper/core/acceptor-types.js';
 import type { Connection } from './network.js';
 import { SimDisk } from './sim-disk.js';
-import { lastRecordEnd, ToyDecoder } from './toy-wal.js';
+import { lastRecordEnd, SEG_SIZE, ToyDecoder } from './toy-wal.js';
 import type { World } from './world.js';
 
 class Crash extends Error {}
@@ -24,7 +25,9 @@ export class SimSafekeeper {
   readonly index: number;
   /** Null while it is down. */
   state: AcceptorState | null = null;
-  readonly disk = new SimDisk();
+  disk = new SimDisk();
+  /** The timeline is here. */
+  isPresent = true;
   /** The control file. */
   private control: ControlState;
   private readonly world: World;
@@ -36,10 +39,13 @@ export class SimSafekeeper {
   private commitLsnBeforeCrash = 0;
   private termStartReached = 0;
 
-  constructor(world: World, index: number, control: ControlState) {
+  /** `isPresent`: false for one that gets the timeline later, if at all. */
+  constructor(world: World, index: number, control: ControlState, isPresent: boolean) {
     this.world = world;
     this.index = index;
     this.control = control;
+    this.isPresent = isPresent;
+    if (!isPresent) return;
     if (control.timelineStartLsn !== 0) this.disk.start(control.timelineStartLsn);
     this.restart();
   }
@@ -48,8 +54,39 @@ export class SimSafekeeper {
     return this.state !== null;
   }
 
+  /** It will come back by `restart`. */
+  get isDown(): boolean {
+    return this.isPresent && this.state === null;
+  }
+
+  /** Gets the timeline as another one has it. */
+  install(control: ControlState, source: SimDisk, flushLsn: number): void {
+    this.disk = new SimDisk();
+    const needed = Math.min(control.remoteConsistentLsn, control.backupLsn, control.commitLsn);
+    this.disk.copy(source, Math.max(source.removedBelow, segmentStart(lsn(needed), SEG_SIZE)), flushLsn);
+    this.control = control;
+    this.isPresent = true;
+    this.toldTerm = 0;
+    this.toldFlushLsn = 0;
+    this.commitLsnBeforeCrash = control.commitLsn;
+    this.termStartReached = 0;
+    this.restart();
+  }
+
+  /** Loses the timeline for good: it is no member any more. */
+  leave(): void {
+    if (!this.isPresent) return;
+    this.isPresent = false;
+    this.state = null;
+    this.world.network.lostSafekeeper(this);
+    this.disk = new SimDisk();
+    this.world.checker.committedIsKept(`leave of safekeeper ${this.index}`);
+  }
+
   restart(): void {
     const { control } = this;
+    const isThere = this.disk.removedBelow <= control.commitLsn;
+    assert.ok(isThere, `safekeeper ${this.index} removed WAL that its start needs, of ${control.commitLsn}`);
     const end =
       control.timelineStartLsn === 0 ? 0 : lastRecordEnd(this.disk.bytes, control.commitLsn, this.disk.bytes.length);
     const makeDecoder = (at: number): ToyDecoder => new ToyDecoder(lsn(at));
@@ -130,6 +167,14 @@ export class SimSafekeeper {
         break;
       case 'flush-wal':
         this.disk.sync();
+        break;
+      case 'remove-wal':
+        this.world.checker.removed(this, effect.below);
+        assert.ok(
+          effect.below <= this.control.commitLsn,
+          `safekeeper ${this.index} removes WAL below ${effect.below}, a start needs it from ${this.control.commitLsn} on`,
+        );
+        this.disk.remove(effect.below);
         break;
       case 'reply':
         this.tell(effect.reply);

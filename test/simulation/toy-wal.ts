@@ -12,7 +12,7 @@ import type { RecordDecoder } from '../../services/safekeeper/core/acceptor-type
 
 export const LOG_BYTES_MAX = 1 << 14;
 /** Small, so that the rules about lazily written positions, which count in segments, come into play. */
-export const SEG_SIZE = 1 << 10;
+export const SEG_SIZE = 1 << 8;
 /** Where the timeline's WAL begins. */
 export const ORIGIN = lsn(512);
 export const RECORD_BYTES_MAX = 64;

@@ -3,13 +3,15 @@ import { newControlState } from '../../services/safekeeper/core/control-state.js
 import { acceptorLastLogTerm } from '../../services/safekeeper/core/acceptor.js';
 import type { PeerInfoInput } from '../../services/safekeeper/core/acceptor-types.js';
 import { NO_MEMBERSHIP } from '../../services/safekeeper/core/membership.js';
-import { INVALID_LSN } from '#shared/core/lsn.js';
+import { INVALID_LSN, lsn } from '#shared/core/lsn.js';
 import { Checker } from './checker.js';
 import type { Fault } from './fault.js';
 import { Network } from './network.js';
 import { pick } from './random.js';
 import type { Random } from './random.js';
 import { SimCompute } from './sim-compute.js';
+import { SimController } from './sim-controller.js';
+import { SimStore } from './sim-store.js';
 import { SimSafekeeper } from './sim-safekeeper.js';
 import { ORIGIN, SEG_SIZE } from './toy-wal.js';
 import { TTID } from './ttid.js';
@@ -21,6 +23,8 @@ const PUBLISHED_MAX = 12;
 export interface WorldOptions {
   readonly random: Random;
   readonly safekeepers: number;
+  /** Safekeepers beside them that may become members; null = the configuration has no generations and never changes. */
+  readonly spares: number | null;
   /** The timeline was created with its start; otherwise the first leader brings it. */
   readonly created: boolean;
   /** Time goes on in steps below this. */
@@ -39,8 +43,12 @@ export class World {
   readonly computes: SimCompute[] = [];
   readonly network: Network;
   readonly checker: Checker;
+  readonly store = new SimStore();
+  readonly controller: SimController | null;
+  /** The page server has WAL below in layers. */
+  layersEnd: number = ORIGIN;
   /** `cuts`: truncations that dropped whole records. `refusals`: messages that broke a rule of the acceptor. */
-  readonly counts = { commits: 0, crashes: 0, cuts: 0, refusals: 0, fenced: 0, partitions: 0 };
+  readonly counts = { commits: 0, crashes: 0, cuts: 0, refusals: 0, fenced: 0, partitions: 0, removals: 0, changes: 0 };
   nowMs = 0;
   readonly tickMs: number;
   crashOdds: number;
@@ -58,18 +66,32 @@ export class World {
     this.trace = options.trace;
     this.network = new Network(this);
     this.checker = new Checker(this);
+    this.controller = options.spares === null ? null : new SimController(this, options.safekeepers);
     const control = newControlState({
       ttid: TTID,
       startLsn: options.created ? ORIGIN : INVALID_LSN,
       pgVersion: 0,
       systemId: 0n,
       segSize: SEG_SIZE,
-      membership: NO_MEMBERSHIP,
+      membership: this.controller?.decided ?? NO_MEMBERSHIP,
       nowMs: 0,
     });
-    for (let index = 0; index < options.safekeepers; index++) {
-      this.safekeepers.push(new SimSafekeeper(this, index, control));
+    for (let index = 0; index < options.safekeepers + (options.spares ?? 0); index++) {
+      this.safekeepers.push(new SimSafekeeper(this, index, control, index < options.safekeepers));
     }
+  }
+
+  /** Those of a configuration; all when it has no generations. */
+  members(named: readonly { readonly nodeId: number }[] | undefined): SimSafekeeper[] {
+    if (named === undefined) return this.safekeepers;
+    return named.map(({ nodeId }) => this.safekeepers[nodeId - 1] as SimSafekeeper);
+  }
+
+  /** The page server gets on with what some safekeeper calls committed, and tells another one. */
+  digestWal(from: SimSafekeeper): void {
+    if (from.state === null) return;
+    this.layersEnd = Math.max(this.layersEnd, Math.min(this.checker.committedEnd, from.state.control.commitLsn));
+    from.take({ kind: 'feedback', remoteConsistentLsn: lsn(this.layersEnd) }, null);
   }
 
   note(what: string, a = 0, b = 0, c = 0): void {

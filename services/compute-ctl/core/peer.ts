@@ -19,6 +19,10 @@ export type PeerPhase = 'offline' | 'greeting' | 'greeted' | 'voting' | 'voted' 
 
 export interface Peer {
   readonly index: PeerIndex;
+  /** host:port; empty when the proposer was not told. */
+  readonly addr: string;
+  /** No member of the present configuration: not connected to. */
+  gone: boolean;
   phase: PeerPhase;
   /** Number of the WAL stream; the answer to a read for an older stream is dropped by it. */
   epoch: number;
@@ -33,6 +37,8 @@ export interface Peer {
   flushLsn: Lsn;
   /** Its own commit position, as it last said. */
   commitLsn: Lsn;
+  /** Commit position in the last append to it. */
+  toldCommitLsn: Lsn;
   /** First byte not handed to the connection yet. */
   nextLsn: Lsn;
   readPending: boolean;
@@ -40,9 +46,11 @@ export interface Peer {
   lastHeardMs: number;
 }
 
-export function newPeer(index: PeerIndex): Peer {
+export function newPeer(index: PeerIndex, addr: string): Peer {
   return {
     index,
+    addr,
+    gone: false,
     phase: 'offline',
     epoch: 0,
     tried: false,
@@ -51,6 +59,7 @@ export function newPeer(index: PeerIndex): Peer {
     vote: null,
     flushLsn: INVALID_LSN,
     commitLsn: INVALID_LSN,
+    toldCommitLsn: INVALID_LSN,
     nextLsn: INVALID_LSN,
     readPending: false,
     lastSentMs: 0,

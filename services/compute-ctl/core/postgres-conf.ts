@@ -89,6 +89,7 @@ function mustHave(spec: ComputeSpec, context: ConfContext): [string, string][] {
     ['archive_mode', 'off'],
     ['neon.tenant_id', spec.ttid.tenantId],
     ['neon.timeline_id', spec.ttid.timelineId],
+    ...stripe(spec),
     ['neon.pageserver_connstring', spec.pageserverConnstring],
     ['neon.safekeepers', generation + spec.safekeepers.join(',')],
   ];
@@ -102,6 +103,10 @@ function mustHave(spec: ComputeSpec, context: ConfContext): [string, string][] {
   if (branch !== null) must.push(['neon.branch_id', branch]);
   if (endpoint !== null) must.push(['neon.endpoint_id', endpoint]);
   return must;
+}
+
+function stripe({ stripeBlocks }: ComputeSpec): [string, string][] {
+  return stripeBlocks === null ? [] : [['neon.stripe_size', String(stripeBlocks)]];
 }
 
 /** The extension goes first: it takes over the storage manager before others could use it. */

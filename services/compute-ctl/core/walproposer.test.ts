@@ -37,6 +37,10 @@ function show(effect: Effect): string {
       return `${effect.peer} read ${effect.fromLsn}..${effect.endLsn}`;
     case 'reset':
       return `${effect.peer} reset: ${effect.reason}`;
+    case 'connect':
+      return `${effect.peer} connect ${effect.addr}`;
+    case 'drop':
+      return `${effect.peer} drop`;
     case 'elected':
       return `elected t${effect.term} at ${effect.startLsn}, donor ${effect.donor}`;
     case 'recovered':
@@ -92,8 +96,8 @@ class Script {
   }
 
   /** Three safekeepers, all at 1000 in term 1; term 2 is won and recovered. */
-  static leading(): Script {
-    const script = new Script();
+  static leading(config: Partial<ProposerConfig> = {}): Script {
+    const script = new Script(config);
     for (const peer of [0, 1, 2]) script.greet(peer, 1);
     for (const peer of [0, 1, 2]) script.vote(peer, 2, 1000, [[1, 500]]);
     for (const peer of [0, 1, 2]) script.ack(peer, 2, 1000);
@@ -189,15 +193,30 @@ describe('walproposer', () => {
     assert.deepEqual(script.ack(1, 2, 132_000), ['committed 131000']);
   });
 
-  it('tells an idle safekeeper a new commit position at once', () => {
+  it('tells a new commit position with the next WAL', () => {
     const script = Script.leading();
     script.take({ kind: 'wal-available', endLsn: lsn(1080) });
     for (const peer of [0, 1, 2]) script.give(peer, 1000, 80);
     script.ack(0, 2, 1080);
-    assert.deepEqual(script.ack(1, 2, 1080), [
-      'committed 1080',
-      ...[0, 1, 2].map((peer) => `${peer} append 1080+0 commit 1080 truncate 1000`),
-    ]);
+    assert.deepEqual(script.ack(1, 2, 1080), ['committed 1080']);
+    assert.equal(script.proposer.owesCommit, true);
+    script.take({ kind: 'wal-available', endLsn: lsn(1090) });
+    for (const peer of [0, 1, 2]) {
+      assert.deepEqual(script.give(peer, 1080, 10), [`${peer} append 1080+10 commit 1080 truncate 1000`]);
+    }
+    assert.equal(script.proposer.owesCommit, false);
+    assert.deepEqual(script.take({ kind: 'tick' }), []);
+  });
+
+  it('tells an idle safekeeper a new commit position with the next tick, once', () => {
+    const script = Script.leading();
+    script.take({ kind: 'wal-available', endLsn: lsn(1080) });
+    for (const peer of [0, 1, 2]) script.give(peer, 1000, 80);
+    script.ack(0, 2, 1080);
+    assert.deepEqual(script.ack(1, 2, 1080), ['committed 1080']);
+    const told = [0, 1, 2].map((peer) => `${peer} append 1080+0 commit 1080 truncate 1000`);
+    assert.deepEqual(script.take({ kind: 'tick' }), told);
+    assert.deepEqual([script.take({ kind: 'tick' }), script.proposer.owesCommit], [[], false]);
     script.ack(2, 2, 1080, 1080);
     assert.equal(script.proposer.truncateLsn, 1080);
     assert.equal(script.proposer.isSettled(lsn(1080)), false);
@@ -325,17 +344,78 @@ describe('walproposer', () => {
     );
   });
 
-  it('adopts a newer membership before the election, and ends when it comes later', () => {
-    const members = [1n, 2n, 3n].map((nodeId) => ({ nodeId, grpcAddr: '' }));
-    const newer = { generation: 4, members, newMembers: [] };
-    const script = new Script();
-    script.greet(0, 1);
-    assert.deepEqual(script.greet(1, 1, newer), ['0 reset: membership changed']);
-    assert.equal(script.proposer.membership.generation, 4);
+  describe('membership', () => {
+    const named = (...ids: bigint[]) => ids.map((nodeId) => ({ nodeId, grpcAddr: `sk${nodeId}` }));
+    const addrs = ['sk1', 'sk2', 'sk3'];
+    const joint: Membership = { generation: 4, members: named(1n, 2n, 3n), newMembers: named(2n, 3n, 4n) };
+    const final: Membership = { generation: 5, members: named(2n, 3n, 4n), newMembers: [] };
 
-    const late = Script.leading();
-    late.take({ kind: 'disconnected', peer: 2 });
-    assert.match(late.greet(2, 2, newer)[0] ?? '', /membership generation 4/);
+    it('adopts a newer one before the election', () => {
+      const script = new Script({ addrs });
+      script.greet(0, 1);
+      assert.deepEqual(script.greet(1, 1, { ...joint, newMembers: [] }), ['0 reset: membership changed']);
+      assert.equal(script.proposer.membership.generation, 4);
+    });
+
+    it('gives up votes of the old one, and learns the members of the one it was configured with by number', () => {
+      const script = new Script({ addrs, membership: { generation: 4, members: [], newMembers: [] } });
+      assert.deepEqual(script.greet(0, 1, joint), ['3 connect sk4']);
+      script.greet(1, 1, joint);
+      script.greet(2, 1, joint);
+      assert.deepEqual(script.greet(3, 1, joint), ['0 vote t2', '1 vote t2', '2 vote t2', '3 vote t2']);
+      script.take({ kind: 'disconnected', peer: 1 });
+      assert.deepEqual(script.greet(1, 1, final), [
+        '0 drop',
+        '2 reset: membership changed',
+        '3 reset: membership changed',
+      ]);
+      assert.equal(script.proposer.phase, 'collecting');
+    });
+
+    it('as a leader goes on in a newer one, and commits only what both sets have', () => {
+      const script = Script.leading({ addrs });
+      const ack = (peer: number, flush: number, generation: number): string[] =>
+        script.hear(peer, {
+          kind: 'append',
+          generation,
+          pageserverFeedback: null,
+          term: 2,
+          flushLsn: lsn(flush),
+          commitLsn: lsn(0),
+        });
+      const rejoin = (peer: number, membership: Membership): void => {
+        script.take({ kind: 'disconnected', peer });
+        script.greet(peer, 2, membership);
+        const { generation } = membership;
+        const history: [number, number][] = [
+          [1, 500],
+          [2, 1000],
+        ];
+        const termHistory: TermLsn[] = history.map(([term, at]) => ({ term, lsn: lsn(at) }));
+        const vote = { kind: 'vote', truncateLsn: lsn(0), term: 2, voteGiven: false } as const;
+        script.hear(peer, { ...vote, generation, flushLsn: lsn(1000), termHistory });
+      };
+      script.take({ kind: 'disconnected', peer: 2 });
+      assert.deepEqual(script.greet(2, 2, joint), [
+        '3 connect sk4',
+        '0 reset: membership changed',
+        '1 reset: membership changed',
+        '2 vote t2',
+      ]);
+      for (const peer of [0, 1, 2, 3]) rejoin(peer, joint);
+      script.take({ kind: 'wal-available', endLsn: lsn(1080) });
+      for (const peer of [0, 1, 2, 3]) script.give(peer, 1000, 80);
+      assert.deepEqual(ack(0, 1080, 4), []);
+      // A majority of the old members, but one of the three new ones alone.
+      assert.deepEqual(ack(1, 1080, 4), []);
+      assert.deepEqual(ack(3, 1080, 4)[0], 'committed 1080');
+      // The last acknowledgement of the one that leaves was of the configuration before.
+      script.take({ kind: 'disconnected', peer: 3 });
+      assert.deepEqual(script.greet(3, 2, final).slice(0, 2), ['0 drop', '1 reset: membership changed']);
+      assert.deepEqual(ack(0, 2000, 4), []);
+      assert.equal(script.proposer.phase, 'leading');
+      assert.equal(script.proposer.term, 2);
+    });
   });
 
   it('refuses two safekeepers that are the same node', () => {

@@ -13,7 +13,7 @@
  * - one term per life as leader: after `recovered` the term never changes; a higher term anywhere ends this proposer (`fenced`);
  * - `commitLsn` is a quorum's flush position, never falls, and never lies below the start of the term (an acknowledgement of older WAL
  *   does not commit it);
- * - `truncateLsn` never passes `commitLsn` nor what any configured safekeeper has.
+ * - `truncateLsn` never passes `commitLsn` nor what any configured safekeeper (any member, once members are named) has.
  */
 import { formatTermHistory, streamingStart } from '#shared/consensus/term-history.js';
 import type { TermHistory } from '#shared/consensus/term-history.js';
@@ -23,6 +23,7 @@ import type { TenantTimelineId } from '#shared/core/ids.js';
 import { formatLsn, INVALID_LSN, lsnMax, lsnMin } from '#shared/core/lsn.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import { hasQuorum, isMember, quorumLsn } from './membership.js';
+import { followMembership } from './peer-set.js';
 import type {
   AcceptorGreeting,
   AppendResponse,
@@ -40,6 +41,8 @@ const NO_BYTES = new Uint8Array(0);
 export interface ProposerConfig {
   readonly ttid: TenantTimelineId;
   readonly peerCount: number;
+  /** host:port of each; members of a configuration are found among them by it until they have greeted. */
+  readonly addrs?: readonly string[];
   readonly membership: Membership;
   readonly pgVersion: number;
   readonly systemId: bigint;
@@ -77,6 +80,8 @@ export type Input =
   | { readonly kind: 'start-lsn'; readonly lsn: Lsn }
   /** WAL of this term up to `endLsn` can be read. */
   | { readonly kind: 'wal-available'; readonly endLsn: Lsn }
+  /** The control plane says who votes: for a compute whose safekeepers all left meanwhile, and could tell it nothing. */
+  | { readonly kind: 'membership'; readonly membership: Membership }
   | { readonly kind: 'tick' };
 
 export type Effect =
@@ -90,6 +95,10 @@ export type Effect =
     }
   /** End the connection; `disconnected` must follow. */
   | { readonly kind: 'reset'; readonly peer: PeerIndex; readonly reason: string }
+  /** A member of the present configuration that is not connected to so far; `peer` may be a new number. */
+  | { readonly kind: 'connect'; readonly peer: PeerIndex; readonly addr: string }
+  /** No member any more: end the connection and do not connect again. */
+  | { readonly kind: 'drop'; readonly peer: PeerIndex }
   /** All voters are empty: somebody must say where this timeline's WAL begins. */
   | { readonly kind: 'need-start-lsn' }
   | { readonly kind: 'elected'; readonly term: number; readonly startLsn: Lsn; readonly donor: PeerIndex }
@@ -103,7 +112,7 @@ export type Effect =
 export type ProposerPhase = 'collecting' | 'campaign' | 'need-start' | 'recovering' | 'leading' | 'fenced';
 
 export class WalProposer {
-  readonly peers: readonly Peer[];
+  readonly peers: Peer[];
   phase: ProposerPhase = 'collecting';
   term = 0;
   /** Ends with this term's own entry once elected; empty before. */
@@ -127,7 +136,7 @@ export class WalProposer {
     assert(config.peerCount > 0, () => 'a walproposer needs at least one safekeeper');
     this.config = config;
     this.membership = config.membership;
-    this.peers = Array.from({ length: config.peerCount }, (_, index) => newPeer(index));
+    this.peers = Array.from({ length: config.peerCount }, (_, index) => newPeer(index, config.addrs?.[index] ?? ''));
   }
 
   /** Takes one input and returns what must be done, in order. `nowMs` never falls. */
@@ -153,6 +162,9 @@ export class WalProposer {
         break;
       case 'wal-available':
         this.onWalAvailable(input.endLsn);
+        break;
+      case 'membership':
+        this.learnMembership(null, input.membership);
         break;
       case 'tick':
         this.onTick();
@@ -221,6 +233,7 @@ export class WalProposer {
   }
 
   private onMessage(peer: Peer, message: AcceptorGreeting | VoteResponse | AppendResponse): void {
+    if (peer.gone) return;
     peer.lastHeardMs = this.nowMs;
     if (message.kind === 'greeting') this.onGreeting(peer, message);
     else if (message.kind === 'vote') this.onVote(peer, message);
@@ -229,13 +242,12 @@ export class WalProposer {
 
   private onGreeting(peer: Peer, greeting: AcceptorGreeting): void {
     if (peer.phase !== 'greeting') return this.reset(peer, 'unexpected greeting');
-    const twin = this.peers.find((other) => other !== peer && other.nodeId === greeting.nodeId);
+    const twin = this.peers.find((other) => other !== peer && !other.gone && other.nodeId === greeting.nodeId);
     if (twin !== undefined)
       return this.reset(peer, `safekeepers ${twin.index} and ${peer.index} are the same node ${greeting.nodeId}`);
-    if (greeting.membership.generation > this.membership.generation && !this.adoptMembership(peer, greeting.membership))
-      return;
-    if (!isMember(this.membership, greeting.nodeId)) return this.reset(peer, `node ${greeting.nodeId} is not a member`);
     peer.nodeId = greeting.nodeId;
+    this.learnMembership(peer, greeting.membership);
+    if (!isMember(this.membership, greeting.nodeId)) return this.reset(peer, `node ${greeting.nodeId} is not a member`);
     peer.term = greeting.term;
     peer.tried = true;
     peer.phase = 'greeted';
@@ -244,20 +256,31 @@ export class WalProposer {
     else this.askVote(peer);
   }
 
-  /** False when it is too late: votes were asked under the old membership. */
-  private adoptMembership(from: Peer, membership: Membership): boolean {
-    if (this.phase === 'collecting') {
-      this.membership = membership;
+  /**
+   * A newer configuration is followed at once, by a leader too: its term was won where the change began, and whoever changes the
+   * configuration waits until no other term can be won, nor anything committed, without meeting this one (services/safekeeper/README.md).
+   * Votes of an election that is not decided are void: they were given in the old one.
+   */
+  private learnMembership(from: Peer | null, membership: Membership): void {
+    const own = this.membership;
+    const isNewer = membership.generation > own.generation;
+    // Who was configured with the number of the configuration alone learns its members.
+    const isNamed = membership.generation === own.generation && own.members.length === 0;
+    if (!isNewer && !(isNamed && membership.members.length > 0)) return;
+    this.membership = membership;
+    const { joined, left } = followMembership(this.peers, membership);
+    for (const peer of left) this.effects.push({ kind: 'drop', peer: peer.index });
+    for (const peer of joined) this.effects.push({ kind: 'connect', peer: peer.index, addr: peer.addr });
+    if (!isNewer) return;
+    this.note('info', `following membership generation ${membership.generation}`);
+    for (const peer of this.peers) {
+      // One that left and came back meanwhile has lost what it acknowledged: everybody says anew what it has.
+      peer.flushLsn = INVALID_LSN;
+      peer.vote = null;
       // The others were greeted with the old one; a second greeting tells them.
-      for (const peer of this.peers)
-        if (peer !== from && peer.phase !== 'offline') this.reset(peer, 'membership changed');
-      return true;
+      if (peer !== from && !peer.gone && peer.phase !== 'offline') this.reset(peer, 'membership changed');
     }
-    this.fence(
-      this.term,
-      `the safekeepers have membership generation ${membership.generation}, newer than ${this.membership.generation}`,
-    );
-    return false;
+    if (this.phase === 'campaign' || this.phase === 'need-start') this.retryCampaign('membership changed');
   }
 
   private hasQuorum(agrees: (peer: Peer) => boolean): boolean {
@@ -272,7 +295,7 @@ export class WalProposer {
     }
     if (this.quorumSinceMs < 0) this.quorumSinceMs = this.nowMs;
     const waited = this.nowMs - this.quorumSinceMs >= this.config.greetingGraceMs;
-    if (waited || this.peers.every((peer) => peer.tried)) this.campaign();
+    if (waited || this.peers.every((peer) => peer.tried || peer.gone)) this.campaign();
   }
 
   private campaign(): void {
@@ -384,6 +407,7 @@ export class WalProposer {
     peer.vote = vote;
     peer.phase = 'streaming';
     peer.nextLsn = startStreamingAt;
+    peer.toldCommitLsn = INVALID_LSN;
     peer.epoch += 1;
     peer.readPending = false;
     const { generation } = this.membership;
@@ -406,6 +430,7 @@ export class WalProposer {
   private append(peer: Peer, beginLsn: Lsn, walData: Uint8Array): void {
     const { term, commitLsn, truncateLsn } = this;
     const { generation } = this.membership;
+    peer.toldCommitLsn = commitLsn;
     this.send(peer, { kind: 'append', generation, term, beginLsn, commitLsn, truncateLsn, walData });
   }
 
@@ -461,21 +486,38 @@ export class WalProposer {
     if (reached <= this.commitLsn) return;
     this.commitLsn = reached;
     this.truncateLsn = lsnMax(this.truncateLsn, lsnMin(reached, this.lowestFlush()));
-    if (this.phase === 'recovering') {
+    const hadToRecover = this.phase === 'recovering';
+    if (hadToRecover) {
       this.phase = 'leading';
       this.effects.push({ kind: 'recovered', lsn: this.startLsn });
     }
     this.effects.push({ kind: 'committed', lsn: reached });
-    for (const peer of this.peers) {
-      if (peer.phase === 'streaming' && !peer.readPending) this.append(peer, peer.nextLsn, NO_BYTES);
-    }
+    // Under load the next WAL carries the news; a message of its own for each commit would double what all have to do.
+    if (hadToRecover) this.tellCommit();
+  }
+
+  /** Some safekeeper does not know how far WAL is committed: a tick soon, or the next WAL, will tell it. */
+  get owesCommit(): boolean {
+    return this.peers.some((peer) => this.isOwed(peer));
+  }
+
+  private isOwed(peer: Peer): boolean {
+    return peer.phase === 'streaming' && !peer.readPending && peer.toldCommitLsn < this.commitLsn;
+  }
+
+  private tellCommit(): void {
+    for (const peer of this.peers) if (this.isOwed(peer)) this.append(peer, peer.nextLsn, NO_BYTES);
   }
 
   private lowestFlush(): Lsn {
-    return this.peers.reduce<Lsn>((lowest, peer) => lsnMin(lowest, peer.flushLsn), this.availableLsn);
+    return this.peers.reduce<Lsn>(
+      (lowest, peer) => (peer.gone ? lowest : lsnMin(lowest, peer.flushLsn)),
+      this.availableLsn,
+    );
   }
 
   private onTick(): void {
+    this.tellCommit();
     for (const peer of this.peers) {
       if (peer.phase !== 'offline' && peer.phase !== 'greeted' && peer.phase !== 'voted') this.checkSilence(peer);
     }

@@ -1,5 +1,5 @@
 /*
- * Owns the libpq connection of this process to the page server.
+ * Owns the libpq connections of this process to the page servers, one a shard.
  *
  * Only libpq's asynchronous functions are used: its blocking ones sleep without looking at the latch, so neither cancel
  * nor shutdown would work. A connection belongs to the process that made it. Nothing here depends on being left in an
@@ -20,6 +20,7 @@
 #include "utils/timestamp.h"
 
 #include "settings.h"
+#include "shard-map.h"
 #include "shared-state.h"
 
 #define CONNECT_TIMEOUT_MS 10000
@@ -29,15 +30,23 @@
 #define EVENT_SOCKET 0
 #define EVENT_LATCH 1
 
-static PGconn *conn;
-static pid_t conn_pid;
-static uint32 conn_number;
+/* To one shard. Made when it is first used, and kept. */
+typedef struct Link
+{
+	PGconn	   *conn;
+	uint32		number;			/* 0 = none that can be used */
+	uint32		address_version;
+	WaitEventSet *wait_set;
+	bool		fd_reserved;
+	int			failures;
+	char		last_failure[256];
+	int			shard;
+	char		tenant[64];		/* as the page server knows it */
+} Link;
+
+static Link *links[SHARDS_MAX];
+static pid_t links_pid;
 static uint32 numbers_given;
-static uint32 address_version;
-static WaitEventSet *wait_set;
-static bool fd_reserved;
-static int	failures;
-static char last_failure[256];
 
 bool
 errors_allowed(void)
@@ -46,65 +55,74 @@ errors_allowed(void)
 }
 
 static void
-close_connection(void)
+close_connection(Link *link)
 {
-	if (wait_set != NULL)
+	if (link->wait_set != NULL)
 	{
-		FreeWaitEventSet(wait_set);
-		wait_set = NULL;
+		FreeWaitEventSet(link->wait_set);
+		link->wait_set = NULL;
 	}
-	if (conn != NULL)
+	if (link->conn != NULL)
 	{
-		PQfinish(conn);
-		conn = NULL;
+		PQfinish(link->conn);
+		link->conn = NULL;
 	}
-	if (fd_reserved)
+	if (link->fd_reserved)
 	{
 		ReleaseExternalFD();
-		fd_reserved = false;
+		link->fd_reserved = false;
 	}
-	conn_number = 0;
+	link->number = 0;
 }
 
 /* libpq's messages have several lines and end in a newline; the log wants one line. */
 static void
-note_failure(const char *text)
+note_failure(Link *link, const char *text)
 {
-	char	   *out = last_failure;
+	char	   *out = link->last_failure;
 
-	failures++;
-	for (; *text != '\0' && out < last_failure + sizeof(last_failure) - 1; text++)
+	link->failures++;
+	for (; *text != '\0' && out < link->last_failure + sizeof(link->last_failure) - 1; text++)
 	{
 		bool		blank = *text == '\n' || *text == '\t' || *text == ' ';
 
 		if (!blank)
 			*out++ = *text;
-		else if (out > last_failure && out[-1] != ' ')
+		else if (out > link->last_failure && out[-1] != ' ')
 			*out++ = ' ';
 	}
-	if (out > last_failure && out[-1] == ' ')
+	if (out > link->last_failure && out[-1] == ' ')
 		out--;
 	*out = '\0';
 }
 
-void
-connection_drop(const char *reason)
+static void
+drop(Link *link, const char *reason)
 {
-	note_failure(reason);
-	if (conn_number != 0)
+	note_failure(link, reason);
+	if (link->number != 0)
 	{
 		stat_count(STAT_DISCONNECTS);
 		ereport(LOG,
-				(errmsg("neon: closed the connection to the page server: %s", last_failure), errhidestmt(true)));
+				(errmsg("neon: closed the connection to the page server: %s", link->last_failure), errhidestmt(true)));
 	}
-	close_connection();
+	close_connection(link);
+}
+
+void
+connection_drop(int shard, const char *reason)
+{
+	drop(links[shard], reason);
 }
 
 static void
 close_at_exit(int code, Datum arg)
 {
-	if (conn != NULL && conn_pid == MyProcPid)
-		close_connection();
+	for (int shard = 0; shard < SHARDS_MAX && links_pid == MyProcPid; shard++)
+	{
+		if (links[shard] != NULL)
+			close_connection(links[shard]);
+	}
 }
 
 /* Lets the process react to what happened while it slept. May throw, where throwing is safe. */
@@ -129,21 +147,21 @@ latch_is_of_use(void)
  * reset: the wake-up may have been meant for a wait further up, so the caller sets the latch again when it is done.
  */
 static void
-wait_for_socket(uint32 events, long timeout_ms, bool *latch_taken)
+wait_for_socket(Link *link, uint32 events, long timeout_ms, bool *latch_taken)
 {
 	WaitEvent	event = {0};
 
-	if (wait_set == NULL)
+	if (link->wait_set == NULL)
 	{
-		wait_set = CreateWaitEventSet(TopMemoryContext, 3);
-		AddWaitEventToSet(wait_set, events, PQsocket(conn), NULL, NULL);
-		AddWaitEventToSet(wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+		link->wait_set = CreateWaitEventSet(TopMemoryContext, 3);
+		AddWaitEventToSet(link->wait_set, events, PQsocket(link->conn), NULL, NULL);
+		AddWaitEventToSet(link->wait_set, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
 		if (IsUnderPostmaster)
-			AddWaitEventToSet(wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+			AddWaitEventToSet(link->wait_set, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
 	}
-	ModifyWaitEvent(wait_set, EVENT_SOCKET, events, NULL);
-	ModifyWaitEvent(wait_set, EVENT_LATCH, WL_LATCH_SET, latch_is_of_use() ? MyLatch : NULL);
-	WaitEventSetWait(wait_set, timeout_ms, &event, 1, PG_WAIT_EXTENSION);
+	ModifyWaitEvent(link->wait_set, EVENT_SOCKET, events, NULL);
+	ModifyWaitEvent(link->wait_set, EVENT_LATCH, WL_LATCH_SET, latch_is_of_use() ? MyLatch : NULL);
+	WaitEventSetWait(link->wait_set, timeout_ms, &event, 1, PG_WAIT_EXTENSION);
 	if (event.events & WL_LATCH_SET)
 	{
 		ResetLatch(MyLatch);
@@ -182,8 +200,9 @@ pause_ms(long ms)
 	give_back_latch(latch_taken);
 }
 
+/* NULL without memory, or when there is no such shard any more. */
 static PGconn *
-start_connection(void)
+start_connection(Link *link)
 {
 	char		address[CONNSTRING_BYTES_MAX];
 	char		name[NAMEDATALEN] = "neon-";
@@ -191,7 +210,9 @@ start_connection(void)
 	const char *keys[] = {"user", "gssencmode", "dbname", "application_name", NULL};
 	const char *values[] = {"cloud_admin", "disable", address, name, NULL};
 
-	address_version = shared_connstring_get(address);
+	link->address_version = shard_address(link->shard, address, link->tenant);
+	if (link->address_version == 0)
+		return NULL;
 	strlcat(name, GetBackendTypeDesc(MyBackendType), sizeof(name));
 	for (char *c = name; *c != '\0'; c++)
 	{
@@ -210,11 +231,11 @@ expired(TimestampTz start, int limit_ms)
 
 /* Waits on a socket that libpq may replace during the handshake, so without the persistent set. */
 static void
-wait_during_handshake(uint32 events, bool *latch_taken)
+wait_during_handshake(Link *link, uint32 events, bool *latch_taken)
 {
 	int			wake = events | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH | (latch_is_of_use() ? WL_LATCH_SET : 0);
 
-	if (WaitLatchOrSocket(MyLatch, wake, PQsocket(conn), WAIT_STEP_MS, PG_WAIT_EXTENSION) & WL_LATCH_SET)
+	if (WaitLatchOrSocket(MyLatch, wake, PQsocket(link->conn), WAIT_STEP_MS, PG_WAIT_EXTENSION) & WL_LATCH_SET)
 	{
 		ResetLatch(MyLatch);
 		*latch_taken = true;
@@ -224,158 +245,174 @@ wait_during_handshake(uint32 events, bool *latch_taken)
 
 /* NULL on success, otherwise what went wrong. */
 static const char *
-finish_handshake(TimestampTz start, bool *latch_taken)
+finish_handshake(Link *link, TimestampTz start, bool *latch_taken)
 {
 	PostgresPollingStatusType state = PGRES_POLLING_WRITING;
 
 	while (state != PGRES_POLLING_OK)
 	{
-		if (PQstatus(conn) == CONNECTION_BAD)
-			return PQerrorMessage(conn);
-		wait_during_handshake(state == PGRES_POLLING_READING ? WL_SOCKET_READABLE : WL_SOCKET_WRITEABLE, latch_taken);
+		if (PQstatus(link->conn) == CONNECTION_BAD)
+			return PQerrorMessage(link->conn);
+		wait_during_handshake(link, state == PGRES_POLLING_READING ? WL_SOCKET_READABLE : WL_SOCKET_WRITEABLE, latch_taken);
 		if (expired(start, CONNECT_TIMEOUT_MS))
 			return "connecting took too long";
-		state = PQconnectPoll(conn);
+		state = PQconnectPoll(link->conn);
 		if (state == PGRES_POLLING_FAILED)
-			return PQerrorMessage(conn);
+			return PQerrorMessage(link->conn);
 	}
 	return NULL;
 }
 
 /* Asks for the page stream; NULL on success, otherwise what went wrong. */
 static const char *
-start_stream(TimestampTz start, bool *latch_taken)
+start_stream(Link *link, TimestampTz start, bool *latch_taken)
 {
-	char		command[128];
+	char		command[160];
 	PGresult   *result;
 	bool		started;
 
-	snprintf(command, sizeof(command), "pagestream_v3 %s %s", neon_tenant_id, neon_timeline_id);
-	if (PQsetnonblocking(conn, 1) != 0 || !PQsendQuery(conn, command))
-		return PQerrorMessage(conn);
-	while (PQflush(conn) > 0)
+	snprintf(command, sizeof(command), "pagestream_v3 %s %s", link->tenant, neon_timeline_id);
+	if (PQsetnonblocking(link->conn, 1) != 0 || !PQsendQuery(link->conn, command))
+		return PQerrorMessage(link->conn);
+	while (PQflush(link->conn) > 0)
 	{
-		wait_during_handshake(WL_SOCKET_WRITEABLE, latch_taken);
+		wait_during_handshake(link, WL_SOCKET_WRITEABLE, latch_taken);
 		if (expired(start, CONNECT_TIMEOUT_MS))
 			return "sending took too long";
 	}
-	while (PQisBusy(conn))
+	while (PQisBusy(link->conn))
 	{
-		wait_during_handshake(WL_SOCKET_READABLE, latch_taken);
+		wait_during_handshake(link, WL_SOCKET_READABLE, latch_taken);
 		if (expired(start, CONNECT_TIMEOUT_MS))
 			return "the page server did not start the stream in time";
-		if (!PQconsumeInput(conn))
-			return PQerrorMessage(conn);
+		if (!PQconsumeInput(link->conn))
+			return PQerrorMessage(link->conn);
 	}
-	result = PQgetResult(conn);
+	result = PQgetResult(link->conn);
 	started = PQresultStatus(result) == PGRES_COPY_BOTH;
 	PQclear(result);
 	if (!started)
-		return PQerrorMessage(conn)[0] != '\0' ? PQerrorMessage(conn) : "the page server did not start the stream";
+		return PQerrorMessage(link->conn)[0] != '\0' ? PQerrorMessage(link->conn) : "the page server did not start the stream";
 	return NULL;
 }
 
 static bool
-try_connect(void)
+try_connect(Link *link)
 {
 	TimestampTz start = GetCurrentTimestamp();
 	bool		latch_taken = false;
 	const char *problem;
 
-	close_connection();
+	close_connection(link);
 	ReserveExternalFD();
-	fd_reserved = true;
-	conn_pid = MyProcPid;
-	conn = start_connection();
-	if (conn == NULL)
-		problem = "out of memory";
-	else if (PQstatus(conn) == CONNECTION_BAD)
-		problem = PQerrorMessage(conn);
+	link->fd_reserved = true;
+	link->conn = start_connection(link);
+	if (link->conn == NULL)
+		problem = link->address_version == 0 ? "there is no such shard any more" : "out of memory";
+	else if (PQstatus(link->conn) == CONNECTION_BAD)
+		problem = PQerrorMessage(link->conn);
 	else
-		problem = finish_handshake(start, &latch_taken);
+		problem = finish_handshake(link, start, &latch_taken);
 	if (problem == NULL)
-		problem = start_stream(start, &latch_taken);
+		problem = start_stream(link, start, &latch_taken);
 	give_back_latch(latch_taken);
 	if (problem != NULL)
 	{
-		note_failure(problem);
-		close_connection();
+		note_failure(link, problem);
+		close_connection(link);
 		return false;
 	}
-	conn_number = ++numbers_given;
+	link->number = ++numbers_given;
 	stat_count(STAT_CONNECTS);
 	return true;
 }
 
-uint32
-connection_number(void)
+/* The link to a shard, made if need be. Links inherited from a parent are forgotten. */
+static Link *
+link_of(int shard)
 {
-	if (conn_pid != MyProcPid)
+	if (links_pid != MyProcPid)
 	{
-		/* Inherited from a parent that used it: its socket is not ours to speak on, nor to close in an orderly way. */
-		conn = NULL;
-		wait_set = NULL;
-		fd_reserved = false;
-		conn_number = 0;
-		conn_pid = MyProcPid;
+		/* The parent's sockets are not ours to speak on, nor to close in an orderly way. */
+		memset(links, 0, sizeof(links));
+		links_pid = MyProcPid;
 		on_proc_exit(close_at_exit, 0);
 	}
-	return conn_number;
+	if (links[shard] == NULL)
+	{
+		links[shard] = MemoryContextAllocZero(TopMemoryContext, sizeof(Link));
+		links[shard]->shard = shard;
+	}
+	return links[shard];
 }
 
 uint32
-connection_ensure(void)
+connection_number(int shard)
 {
-	if (connection_number() != 0 && address_version != shared_connstring_version())
-		close_connection();
-	while (conn_number == 0)
-	{
-		if (failures > neon_max_reconnect_attempts && errors_allowed())
-		{
-			int			count = failures;
+	return link_of(shard)->number;
+}
 
-			failures = 0;
+uint32
+connection_ensure(int shard)
+{
+	Link	   *link = link_of(shard);
+
+	if (link->number != 0 && link->address_version != shared_connstring_version())
+		close_connection(link);
+	while (link->number == 0)
+	{
+		if (shard >= shard_count())
+			return 0;
+		if (link->failures > neon_max_reconnect_attempts && errors_allowed())
+		{
+			int			count = link->failures;
+
+			link->failures = 0;
 			ereport(ERROR,
 					(errcode(ERRCODE_CONNECTION_FAILURE),
 					 errmsg("could not reach the page server after %d attempts", count),
-					 errdetail("The last attempt failed with: %s", last_failure)));
+					 errdetail("The last attempt failed with: %s", link->last_failure)));
 		}
-		if (failures > 0)
-			pause_ms(Min(PAUSE_MAX_MS, 1L << Min(failures - 1, 10)));
-		if (!try_connect() && (failures == 5 || failures % 60 == 0))
-			ereport(LOG, (errmsg("neon: cannot reach the page server, %d attempts so far: %s", failures, last_failure),
+		if (link->failures > 0)
+			pause_ms(Min(PAUSE_MAX_MS, 1L << Min(link->failures - 1, 10)));
+		if (!try_connect(link) && (link->failures == 5 || link->failures % 60 == 0))
+			ereport(LOG, (errmsg("neon: cannot reach the page server of shard %d, %d attempts so far: %s", shard,
+								 link->failures, link->last_failure),
 						  errhidestmt(true)));
 	}
-	return conn_number;
+	return link->number;
 }
 
 void
-connection_note_success(void)
+connection_note_success(int shard)
 {
-	failures = 0;
+	link_of(shard)->failures = 0;
 }
 
 bool
-connection_send(const void *bytes, int length)
+connection_send(int shard, const void *bytes, int length)
 {
+	Link	   *link = link_of(shard);
+
 	/* In non-blocking mode libpq takes the message into its buffer, growing it; it fails only for good. */
-	if (PQputCopyData(conn, bytes, length) == 1)
+	if (PQputCopyData(link->conn, bytes, length) == 1)
 		return true;
-	connection_drop(PQerrorMessage(conn));
+	drop(link, PQerrorMessage(link->conn));
 	return false;
 }
 
 bool
-connection_flush(void)
+connection_flush(int shard)
 {
+	Link	   *link = link_of(shard);
 	bool		latch_taken = false;
 	int			rc;
 
-	while ((rc = PQflush(conn)) > 0)
+	while ((rc = PQflush(link->conn)) > 0)
 	{
 		/* The page server may be unable to read because nobody takes its answers: take them. */
-		wait_for_socket(WL_SOCKET_READABLE | WL_SOCKET_WRITEABLE, WAIT_STEP_MS, &latch_taken);
-		if (!PQconsumeInput(conn))
+		wait_for_socket(link, WL_SOCKET_READABLE | WL_SOCKET_WRITEABLE, WAIT_STEP_MS, &latch_taken);
+		if (!PQconsumeInput(link->conn))
 		{
 			rc = -1;
 			break;
@@ -384,27 +421,27 @@ connection_flush(void)
 	give_back_latch(latch_taken);
 	if (rc == 0)
 		return true;
-	connection_drop(PQerrorMessage(conn));
+	drop(link, PQerrorMessage(link->conn));
 	return false;
 }
 
 static int
-stream_ended(void)
+stream_ended(Link *link)
 {
-	PGresult   *result = PQgetResult(conn);
+	PGresult   *result = PQgetResult(link->conn);
 	char		reason[256];
 
 	strlcpy(reason, PQresultErrorMessage(result), sizeof(reason));
 	PQclear(result);
-	connection_drop(reason[0] != '\0' ? reason : "the page server ended the stream");
+	drop(link, reason[0] != '\0' ? reason : "the page server ended the stream");
 	return -1;
 }
 
 /* Why waiting on is of no use; NULL if it is. */
 static const char *
-reason_to_give_up(TimestampTz start, bool *logged)
+reason_to_give_up(Link *link, TimestampTz start, bool *logged)
 {
-	if (address_version != shared_connstring_version())
+	if (link->address_version != shared_connstring_version())
 		return "its address has changed";
 	if (!*logged && expired(start, neon_response_log_timeout_ms))
 	{
@@ -416,44 +453,45 @@ reason_to_give_up(TimestampTz start, bool *logged)
 }
 
 int
-connection_receive(char **message, bool wait)
+connection_receive(int shard, char **message, bool wait)
 {
+	Link	   *link = link_of(shard);
 	TimestampTz start = 0;
 	bool		latch_taken = false;
 	bool		logged = false;
 	const char *reason;
 	int			length;
 
-	while ((length = PQgetCopyData(conn, message, 1)) == 0)
+	while ((length = PQgetCopyData(link->conn, message, 1)) == 0)
 	{
 		if (wait)
 		{
 			if (start == 0)
 				start = GetCurrentTimestamp();
-			wait_for_socket(WL_SOCKET_READABLE, WAIT_STEP_MS, &latch_taken);
+			wait_for_socket(link, WL_SOCKET_READABLE, WAIT_STEP_MS, &latch_taken);
 		}
-		if (!PQconsumeInput(conn))
+		if (!PQconsumeInput(link->conn))
 		{
-			connection_drop(PQerrorMessage(conn));
+			drop(link, PQerrorMessage(link->conn));
 			length = -1;
 			break;
 		}
 		if (!wait)
 		{
-			length = PQgetCopyData(conn, message, 1);
+			length = PQgetCopyData(link->conn, message, 1);
 			break;
 		}
-		reason = reason_to_give_up(start, &logged);
+		reason = reason_to_give_up(link, start, &logged);
 		if (reason != NULL)
 		{
-			connection_drop(reason);
+			drop(link, reason);
 			length = -1;
 			break;
 		}
 	}
 	give_back_latch(latch_taken);
-	if (length < 0 && conn_number != 0)
-		return stream_ended();
+	if (length < 0 && link->number != 0)
+		return stream_ended(link);
 	return length;
 }
 

@@ -1,5 +1,5 @@
 /*
- * Owns the ring of this process's requests, in the order in which they were sent.
+ * Owns the rings of this process's requests, one a shard, in the order in which they were sent.
  *
  *      head                 arrived                 tail
  *       |  answers waiting   |  requests on the way  |
@@ -10,7 +10,7 @@
  *
  * A page requested ahead may be used if it would do as the answer to a request made now: it must have been asked for with a
  * not_modified_since that is not below the present one. The caller looks into the local file first, which rules out that
- * this compute has written the page since.
+ * this compute has written the page since. When the shards change, all connections do, and with them all rings become empty.
  */
 #include "page-requests.h"
 
@@ -20,6 +20,7 @@
 
 #include "connection.h"
 #include "settings.h"
+#include "shard-map.h"
 #include "shared-state.h"
 #include "wal-position.h"
 
@@ -33,18 +34,24 @@ typedef struct Slot
 	bool		done;			/* used, or of no use */
 } Slot;
 
-static Slot *ring;
-static uint32 head;
-static uint32 arrived;
-static uint32 tail;
-static uint32 ring_connection;	/* the connection that all requests in the ring were sent on */
-static int	unflushed;
+typedef struct Ring
+{
+	int			shard;
+	uint32		head;
+	uint32		arrived;
+	uint32		tail;
+	uint32		connection;		/* the connection that all requests in the ring were sent on */
+	int			unflushed;
+	Slot		slots[RING_SLOTS];
+} Ring;
+
+static Ring *rings[SHARDS_MAX];
 static uint32 requests_made;
 
 static Slot *
-slot_at(uint32 position)
+slot_at(Ring *ring, uint32 position)
 {
-	return &ring[position % RING_SLOTS];
+	return &ring->slots[position % RING_SLOTS];
 }
 
 static void
@@ -57,93 +64,99 @@ finish_slot(Slot *slot)
 }
 
 static void
-empty_ring(void)
+empty_ring(Ring *ring)
 {
-	for (; head != arrived; head++)
-		finish_slot(slot_at(head));
-	arrived = tail = head;
-	unflushed = 0;
+	for (; ring->head != ring->arrived; ring->head++)
+		finish_slot(slot_at(ring, ring->head));
+	ring->arrived = ring->tail = ring->head;
+	ring->unflushed = 0;
 }
 
-/* Connects if needed; requests that went out on an earlier connection are lost with it. */
-static void
-ensure_ring(void)
+/* Connects if needed; requests that went out on an earlier connection are lost with it. NULL: the shards have changed. */
+static Ring *
+ensure_ring(int shard)
 {
-	uint32		number = connection_ensure();
+	uint32		number = connection_ensure(shard);
 
-	if (ring == NULL)
-		ring = MemoryContextAllocZero(TopMemoryContext, sizeof(Slot) * RING_SLOTS);
-	if (number != ring_connection)
+	if (number == 0)
+		return NULL;
+	if (rings[shard] == NULL)
 	{
-		empty_ring();
-		ring_connection = number;
+		rings[shard] = MemoryContextAllocZero(TopMemoryContext, sizeof(Ring));
+		rings[shard]->shard = shard;
 	}
+	if (number != rings[shard]->connection)
+	{
+		empty_ring(rings[shard]);
+		rings[shard]->connection = number;
+	}
+	return rings[shard];
 }
 
 static bool
-ring_is_live(void)
+ring_is_live(Ring *ring)
 {
-	return ring != NULL && ring_connection != 0 && connection_number() == ring_connection;
+	return ring != NULL && ring->connection != 0 && connection_number(ring->shard) == ring->connection;
 }
 
 /* Takes the next answer off the stream. 1: taken; 0: none there and `wait` is false; -1: connection lost. */
 static int
-take_answer(bool wait, uint32 wanted)
+take_answer(Ring *ring, bool wait, uint32 wanted)
 {
 	char	   *message;
-	int			length = connection_receive(&message, wait);
+	int			length = connection_receive(ring->shard, &message, wait);
 	Slot	   *slot;
 
 	if (length <= 0)
 		return length;
-	if (arrived == tail)
+	if (ring->arrived == ring->tail)
 	{
 		connection_free_message(message);
-		connection_drop("it answered without having been asked");
+		connection_drop(ring->shard, "it answered without having been asked");
 		return -1;
 	}
-	slot = slot_at(arrived);
+	slot = slot_at(ring, ring->arrived);
 	slot->message = message;
 	slot->length = length;
 	/* Only a page can be of use to somebody else than the one who waits for it. */
-	if (arrived != wanted && slot->request.tag != REQUEST_PAGE)
+	if (ring->arrived != wanted && slot->request.tag != REQUEST_PAGE)
 		finish_slot(slot);
-	arrived++;
+	ring->arrived++;
 	return 1;
 }
 
 static void
-release_head(void)
+release_head(Ring *ring)
 {
-	while (head != arrived && slot_at(head)->done)
-		head++;
+	while (ring->head != ring->arrived && slot_at(ring, ring->head)->done)
+		ring->head++;
 }
 
 /* Makes room for one more request. False: all slots are on their way, or the connection is lost. */
 static bool
-make_room(uint32 limit)
+make_room(Ring *ring, uint32 limit)
 {
-	release_head();
-	if (tail - head < limit)
+	release_head(ring);
+	if (ring->tail - ring->head < limit)
 		return true;
-	while (arrived == head)
+	while (ring->arrived == ring->head)
 	{
-		if (take_answer(false, tail) <= 0)
+		if (take_answer(ring, false, ring->tail) <= 0)
 			return false;
 	}
 	/* The oldest answer has waited longest without being used. */
-	if (!slot_at(head)->done)
+	if (!slot_at(ring, ring->head)->done)
 	{
 		stat_count(STAT_PREFETCH_WASTED);
-		finish_slot(slot_at(head));
+		finish_slot(slot_at(ring, ring->head));
 	}
-	release_head();
-	return tail - head < limit;
+	release_head(ring);
+	return ring->tail - ring->head < limit;
 }
 
 /* Sends a request; its position in the ring goes to *position. False: connection lost. */
 static bool
-send_request(PageRequest *request, uint32 *position)
+send_request(Ring *ring, PageRequest *request, uint32 *position)
 {
 	unsigned char bytes[REQUEST_BYTES_MAX];
 	Slot	   *slot;
@@ -152,47 +165,54 @@ send_request(PageRequest *request, uint32 *position)
 	request->id = ((uint64) MyProcPid << 32) | ++requests_made;
 	request->request_lsn = LATEST_LSN;
 	length = protocol_encode(request, bytes);
-	if (!connection_send(bytes, length))
+	if (!connection_send(ring->shard, bytes, length))
 		return false;
-	slot = slot_at(tail);
+	slot = slot_at(ring, ring->tail);
 	slot->request = *request;
 	slot->message = NULL;
 	slot->done = false;
-	*position = tail++;
-	unflushed++;
+	*position = ring->tail++;
+	ring->unflushed++;
 	return true;
 }
 
 void
 page_requests_flush(int threshold)
 {
-	if (unflushed > 0 && unflushed >= threshold && ring_is_live() && connection_flush())
-		unflushed = 0;
+	/* Also those to other shards: what was asked for ahead is on its way while this process waits for one page. */
+	for (int shard = 0; shard < shard_count(); shard++)
+	{
+		Ring	   *ring = rings[shard];
+
+		if (ring != NULL && ring->unflushed >= threshold && ring->unflushed > 0 && ring_is_live(ring) &&
+			connection_flush(shard))
+			ring->unflushed = 0;
+	}
 }
 
 /* Waits until the answer at `position` is here. False: connection lost. */
 static bool
-await_answer(uint32 position)
+await_answer(Ring *ring, uint32 position)
 {
 	page_requests_flush(1);
-	while (ring_is_live() && (int32) (position - arrived) >= 0)
-		(void) take_answer(true, position);
-	return ring_is_live();
+	while (ring_is_live(ring) && (int32) (position - ring->arrived) >= 0)
+		(void) take_answer(ring, true, position);
+	return ring_is_live(ring);
 }
 
 /* Decodes the answer at `position` into *answer, which points into the slot. False: nonsense, connection dropped. */
 static bool
-decode_slot(Slot *slot, PageAnswer *answer)
+decode_slot(Ring *ring, Slot *slot, PageAnswer *answer)
 {
 	const char *problem = protocol_decode(&slot->request, slot->message, slot->length, answer);
 
 	if (problem == NULL)
 	{
-		connection_note_success();
+		connection_note_success(ring->shard);
 		return true;
 	}
 	ereport(LOG, (errmsg("neon: the page server sent an answer that cannot be used: %s", problem), errhidestmt(true)));
-	connection_drop("its answer cannot be used");
+	connection_drop(ring->shard, "its answer cannot be used");
 	return false;
 }
 
@@ -212,55 +232,69 @@ refuse(const PageRequest *request, const char *message)
  * False: try again.
  */
 static bool
-ask_once(PageRequest *request, PageAnswer *answer, uint32 *position)
+ask_once(Ring *ring, PageRequest *request, PageAnswer *answer, uint32 *position)
 {
-	while (!make_room(RING_SLOTS))
+	while (!make_room(ring, RING_SLOTS))
 	{
-		if (!ring_is_live() || !await_answer(head))
+		if (!ring_is_live(ring) || !await_answer(ring, ring->head))
 			return false;
 	}
-	if (!send_request(request, position) || !await_answer(*position))
+	if (!send_request(ring, request, position) || !await_answer(ring, *position))
 		return false;
-	if (!decode_slot(slot_at(*position), answer))
+	if (!decode_slot(ring, slot_at(ring, *position), answer))
 		return false;
 	if (answer->kind != ANSWER_ERROR)
 		return true;
-	finish_slot(slot_at(*position));
+	finish_slot(slot_at(ring, *position));
 	refuse(request, answer->message);
 	return false;
 }
 
-/* As page_server_ask(), and the slot stays occupied, as the answer may point into it. */
+/* Which shard answers. All but page requests are with shard 0, which knows everything but the other shards' pages. */
+static int
+shard_of_request(const PageRequest *request)
+{
+	if (request->tag != REQUEST_PAGE)
+		return 0;
+	return shard_of_page(request->node.relNode, request->fork, request->block);
+}
+
+/* As page_server_ask(), and the slot in *ring stays occupied, as the answer may point into it. */
 static Slot *
-ask(PageRequest *request, PageAnswer *answer)
+ask(PageRequest *request, PageAnswer *answer, Ring **ring)
 {
 	uint32		position;
 
 	flush_position(request->not_modified_since);
 	do
 	{
-		ensure_ring();
-	} while (!ask_once(request, answer, &position));
-	return slot_at(position);
+		*ring = ensure_ring(shard_of_request(request));
+	} while (*ring == NULL || !ask_once(*ring, request, answer, &position));
+	return slot_at(*ring, position);
 }
 
 void
 page_server_ask(PageRequest *request, PageAnswer *answer)
 {
-	finish_slot(ask(request, answer));
+	Ring	   *ring;
+
+	finish_slot(ask(request, answer, &ring));
 	answer->page = NULL;
-	release_head();
+	release_head(ring);
 }
 
-/* The position of the request for this page, if it is on its way or here; false otherwise. */
+/* The position in *ring of the request for this page, if it is on its way or here; false otherwise. */
 static bool
-find_ahead(RelFileNode node, ForkNumber fork, BlockNumber block, uint32 *position)
+find_ahead(RelFileNode node, ForkNumber fork, BlockNumber block, Ring **where, uint32 *position)
 {
-	if (!ring_is_live())
+	Ring	   *ring = rings[shard_of_page(node.relNode, fork, block)];
+
+	*where = ring;
+	if (!ring_is_live(ring))
 		return false;
-	for (uint32 at = head; at != tail; at++)
+	for (uint32 at = ring->head; at != ring->tail; at++)
 	{
-		Slot	   *slot = slot_at(at);
+		Slot	   *slot = slot_at(ring, at);
 
 		if (slot->request.block == block && !slot->done && slot->request.tag == REQUEST_PAGE &&
 			slot->request.fork == fork && RelFileNodeEquals(slot->request.node, node))
@@ -275,9 +309,10 @@ find_ahead(RelFileNode node, ForkNumber fork, BlockNumber block, uint32 *positio
 bool
 page_is_ahead(RelFileNode node, ForkNumber fork, BlockNumber block)
 {
+	Ring	   *ring;
 	uint32		position;
 
-	return find_ahead(node, fork, block, &position);
+	return find_ahead(node, fork, block, &ring, &position);
 }
 
 bool
@@ -290,13 +325,16 @@ page_fetch_ahead(RelFileNode node, ForkNumber fork, BlockNumber block, XLogRecPt
 		.block = block,
 		.not_modified_since = not_modified_since,
 	};
+	Ring	   *ring;
 	uint32		position;
 
 	flush_position(not_modified_since);
-	ensure_ring();
-	if (find_ahead(node, fork, block, &position))
+	if (find_ahead(node, fork, block, &ring, &position))
 		return true;
-	if (!make_room(neon_readahead_buffer_size) || !send_request(&request, &position))
+	ring = ensure_ring(shard_of_request(&request));
+	if (ring == NULL)
+		return false;
+	if (!make_room(ring, neon_readahead_buffer_size) || !send_request(ring, &request, &position))
 		return false;
 	stat_count(STAT_PREFETCH_REQUESTS);
 	return true;
@@ -306,22 +344,23 @@ page_fetch_ahead(RelFileNode node, ForkNumber fork, BlockNumber block, XLogRecPt
 static bool
 use_ahead(RelFileNode node, ForkNumber fork, BlockNumber block, XLogRecPtr not_modified_since, char *page)
 {
+	Ring	   *ring;
 	uint32		position;
 	Slot	   *slot;
 	PageAnswer	answer;
 	bool		usable;
 
-	if (!find_ahead(node, fork, block, &position) || !await_answer(position))
+	if (!find_ahead(node, fork, block, &ring, &position) || !await_answer(ring, position))
 		return false;
-	slot = slot_at(position);
-	if (!decode_slot(slot, &answer))
+	slot = slot_at(ring, position);
+	if (!decode_slot(ring, slot, &answer))
 		return false;
 	usable = answer.kind == ANSWER_VALUE && slot->request.not_modified_since >= not_modified_since;
 	if (usable)
 		memcpy(page, answer.page, BLCKSZ);
 	stat_count(usable ? STAT_PREFETCH_HITS : STAT_PREFETCH_WASTED);
 	finish_slot(slot);
-	release_head();
+	release_head(ring);
 	return usable;
 }
 
@@ -338,18 +377,19 @@ page_fetch(RelFileNode node, ForkNumber fork, BlockNumber block, XLogRecPtr not_
 	PageAnswer	answer = {.kind = ANSWER_VALUE};
 	instr_time	start;
 	instr_time	end;
+	Ring	   *ring;
 	Slot	   *slot;
 
 	INSTR_TIME_SET_CURRENT(start);
 	if (!use_ahead(node, fork, block, not_modified_since, page))
 	{
-		slot = ask(&request, &answer);
+		slot = ask(&request, &answer, &ring);
 		if (answer.kind == ANSWER_VALUE)
 			memcpy(page, answer.page, BLCKSZ);
 		else
 			memcpy(message, answer.message, sizeof(answer.message));
 		finish_slot(slot);
-		release_head();
+		release_head(ring);
 	}
 	INSTR_TIME_SET_CURRENT(end);
 	INSTR_TIME_SUBTRACT(end, start);

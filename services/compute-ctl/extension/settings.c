@@ -15,6 +15,7 @@ char	   *neon_tenant_id;
 char	   *neon_timeline_id;
 char	   *neon_pageserver_connstring;
 int			neon_max_reconnect_attempts = 60;
+int			neon_stripe_size = 2048;
 int			neon_readahead_buffer_size = 128;
 int			neon_flush_output_after = 8;
 int			neon_file_cache_size_limit_mb = 1024;
@@ -68,6 +69,12 @@ assign_connstring(const char *value, void *extra)
 	shared_connstring_set(value);
 }
 
+static void
+assign_stripe_size(int value, void *extra)
+{
+	shared_stripe_set(value);
+}
+
 static bool
 check_hex_id(char **value, void **extra, GucSource source)
 {
@@ -110,7 +117,10 @@ define_used(void)
 				  check_hex_id, NULL);
 	define_string("neon.timeline_id", "Timeline this server runs on.", &neon_timeline_id, "", PGC_POSTMASTER,
 				  check_hex_id, NULL);
-	define_string("neon.pageserver_connstring", "libpq connection string or URL of the page server.",
+	/* Before the address: when both change, the address that is handed over last comes with its stripe. */
+	DefineCustomIntVariable("neon.stripe_size", "Neighbouring blocks of a relation that lie on one shard.", NULL,
+							&neon_stripe_size, 2048, 1, INT_MAX, PGC_SIGHUP, GUC_UNIT_BLOCKS, NULL, assign_stripe_size, NULL);
+	define_string("neon.pageserver_connstring", "libpq connection string or URL of the page server; a comma-separated list for shards.",
 				  &neon_pageserver_connstring, "", PGC_SIGHUP, check_connstring, assign_connstring);
 	define_int("neon.max_reconnect_attempts", "Failed attempts to reach the page server before a statement fails.",
 			   &neon_max_reconnect_attempts, 60, 0, INT_MAX, PGC_USERSET, 0);
@@ -170,7 +180,6 @@ define_without_effect(void)
 		GucContext	context;
 		int			flags;
 	}			ints[] = {
-		{"neon.stripe_size", 2048, 1, PGC_SIGHUP, GUC_UNIT_BLOCKS},
 		{"neon.max_cluster_size", -1, -1, PGC_SIGHUP, GUC_UNIT_MB},
 		{"neon.protocol_version", 3, 2, PGC_SU_BACKEND, 0},
 		{"neon.readahead_getpage_pull_timeout", 50, 0, PGC_USERSET, GUC_UNIT_MS},

@@ -4,12 +4,14 @@
 
 #include "postgres.h"
 
-#define CONNSTRING_BYTES_MAX 1024
+/* A list with one entry a shard. */
+#define CONNSTRING_BYTES_MAX 16384
 
 extern char *neon_tenant_id;
 extern char *neon_timeline_id;
 extern char *neon_pageserver_connstring;
 extern int	neon_max_reconnect_attempts;
+extern int	neon_stripe_size;
 extern int	neon_readahead_buffer_size;
 extern int	neon_flush_output_after;
 extern int	neon_file_cache_size_limit_mb;

@@ -40,6 +40,7 @@ initialise(void)
 	pg_atomic_init_u64(&neon_shared->keep_after_us, 0);
 	pg_atomic_init_u32(&neon_shared->connstring_version, 2);
 	strlcpy(neon_shared->connstring, neon_pageserver_connstring, CONNSTRING_BYTES_MAX);
+	neon_shared->stripe_blocks = neon_stripe_size;
 	for (int i = 0; i < STAT_COUNT; i++)
 		pg_atomic_init_u64(&neon_shared->stats[i], 0);
 }
@@ -96,6 +97,18 @@ shared_connstring_set(const char *value)
 	pg_atomic_fetch_add_u32(&neon_shared->connstring_version, 1);
 }
 
+void
+shared_stripe_set(uint32 blocks)
+{
+	if (neon_shared == NULL || IsUnderPostmaster || neon_shared->stripe_blocks == blocks)
+		return;
+	pg_atomic_fetch_add_u32(&neon_shared->connstring_version, 1);
+	pg_write_barrier();
+	neon_shared->stripe_blocks = blocks;
+	pg_write_barrier();
+	pg_atomic_fetch_add_u32(&neon_shared->connstring_version, 1);
+}
+
 uint32
 shared_connstring_version(void)
 {
@@ -103,7 +116,7 @@ shared_connstring_version(void)
 }
 
 uint32
-shared_connstring_get(char out[CONNSTRING_BYTES_MAX])
+shared_connstring_get(char out[CONNSTRING_BYTES_MAX], uint32 *stripe_blocks)
 {
 	/* A copy torn by a concurrent change is noticed by the version and made again; the change takes nanoseconds. */
 	for (;;)
@@ -112,6 +125,7 @@ shared_connstring_get(char out[CONNSTRING_BYTES_MAX])
 
 		pg_read_barrier();
 		memcpy(out, neon_shared->connstring, CONNSTRING_BYTES_MAX);
+		*stripe_blocks = neon_shared->stripe_blocks;
 		pg_read_barrier();
 		if (before % 2 == 0 && before == shared_connstring_version())
 		{

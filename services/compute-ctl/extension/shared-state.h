@@ -44,9 +44,10 @@ typedef struct SharedState
 	/* No page is kept before this time (microseconds, PostgreSQL epoch): set after the local disk refused one. */
 	pg_atomic_uint64 keep_after_us;
 
-	/* The address of the page server; odd version = being changed. Written by the postmaster only. */
+	/* The address of the page server, or of those of all shards, and the stripe; odd version = being changed. Written by the postmaster only. */
 	pg_atomic_uint32 connstring_version;
 	char		connstring[CONNSTRING_BYTES_MAX];
+	uint32		stripe_blocks;
 
 	pg_atomic_uint64 stats[STAT_COUNT];
 } SharedState;
@@ -58,11 +59,12 @@ extern SharedState *neon_shared;
 extern void shared_state_install(void);
 
 /* Copies the address, returns its version (never 0): a later, different version means that the address changed. */
-extern uint32 shared_connstring_get(char out[CONNSTRING_BYTES_MAX]);
+extern uint32 shared_connstring_get(char out[CONNSTRING_BYTES_MAX], uint32 *stripe_blocks);
 extern uint32 shared_connstring_version(void);
 
 /* To be called in every process; only the postmaster's call has an effect. */
 extern void shared_connstring_set(const char *value);
+extern void shared_stripe_set(uint32 blocks);
 
 static inline void
 stat_add(StatCounter counter, uint64 amount)

@@ -6,7 +6,7 @@ import { errorText } from '#shared/core/errors.js';
 import type { StorageError } from '#shared/core/errors.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import type { Logger } from '#shared/runtime/log.js';
-import type { PageserverFeedback } from '../core/messages.js';
+import type { Membership, PageserverFeedback } from '../core/messages.js';
 import type { PeerIndex } from '../core/peer.js';
 import { WalProposer } from '../core/walproposer.js';
 import type { Effect, Input, ProposerConfig } from '../core/walproposer.js';
@@ -19,6 +19,8 @@ const RECONNECT_MAX_MS = 1_000;
 /** An election counts in milliseconds; a leader only looks for silence. */
 const ELECTION_TICK_MS = 20;
 const LEADER_TICK_MS = 200;
+/** For the news of a commit to go with the next WAL; the page server gets the WAL of a lone commit that much later. */
+const COMMIT_NEWS_MS = 2;
 
 export interface ProposerEvents {
   /** A new timeline: answer by `setStartLsn`. */
@@ -41,6 +43,9 @@ export interface RunnerOptions {
 }
 
 interface Link {
+  readonly addr: string;
+  /** It left the configuration. */
+  dropped: boolean;
   connection: SafekeeperConnection | null;
   reconnectTimer: NodeJS.Timeout | null;
   failures: number;
@@ -57,12 +62,13 @@ export class ProposerRunner {
   private stepping = false;
   private closed = false;
   private ticker: NodeJS.Timeout | null = null;
+  private newsTimer: NodeJS.Timeout | null = null;
 
   constructor(options: RunnerOptions) {
     this.options = options;
     this.log = options.log;
-    this.proposer = new WalProposer(options.proposer);
-    this.links = options.addrs.map(() => ({ connection: null, reconnectTimer: null, failures: 0 }));
+    this.proposer = new WalProposer({ ...options.proposer, addrs: options.addrs });
+    this.links = options.addrs.map(newLink);
     this.source = new WalSource({
       ttid: options.proposer.ttid,
       windowBytes: options.windowBytes,
@@ -91,6 +97,11 @@ export class ProposerRunner {
     this.take({ kind: 'start-lsn', lsn });
   }
 
+  /** The control plane's word about who votes; ignored when it is not newer. */
+  setMembership(membership: Membership): void {
+    this.take({ kind: 'membership', membership });
+  }
+
   /** WAL from Postgres; copied before this returns. */
   feed(beginLsn: Lsn, bytes: Uint8Array): void {
     this.source.append(beginLsn, bytes);
@@ -102,6 +113,7 @@ export class ProposerRunner {
     if (this.closed) return;
     this.closed = true;
     if (this.ticker !== null) clearTimeout(this.ticker);
+    if (this.newsTimer !== null) clearTimeout(this.newsTimer);
     for (const link of this.links) {
       if (link.reconnectTimer !== null) clearTimeout(link.reconnectTimer);
       link.connection?.close('the walproposer ends');
@@ -109,13 +121,13 @@ export class ProposerRunner {
     this.source.close();
   }
 
-  /** host:port of each safekeeper. */
+  /** host:port of each safekeeper, by its number. */
   get addrs(): readonly string[] {
-    return this.options.addrs;
+    return this.links.map(({ addr }) => addr);
   }
 
   private addr(peer: PeerIndex): string {
-    return this.options.addrs[peer] ?? '';
+    return this.links[peer]?.addr ?? '';
   }
 
   private link(peer: PeerIndex): Link {
@@ -147,7 +159,7 @@ export class ProposerRunner {
     );
     const delayMs = Math.min(RECONNECT_MAX_MS, RECONNECT_MIN_MS * 2 ** Math.min(link.failures, 10));
     link.failures += 1;
-    link.reconnectTimer = setTimeout(() => this.connect(peer), delayMs);
+    if (!link.dropped) link.reconnectTimer = setTimeout(() => this.connect(peer), delayMs);
     this.take({ kind: 'disconnected', peer });
   }
 
@@ -163,6 +175,12 @@ export class ProposerRunner {
     } finally {
       this.stepping = false;
     }
+    if (this.newsTimer === null && !this.closed && this.proposer.owesCommit) {
+      this.newsTimer = setTimeout(() => {
+        this.newsTimer = null;
+        this.take({ kind: 'tick' });
+      }, COMMIT_NEWS_MS);
+    }
   }
 
   private perform(effect: Effect): void {
@@ -176,6 +194,12 @@ export class ProposerRunner {
         break;
       case 'reset':
         this.link(effect.peer).connection?.close(effect.reason);
+        break;
+      case 'connect':
+        this.join(effect.peer, effect.addr);
+        break;
+      case 'drop':
+        this.drop(effect.peer);
         break;
       case 'need-start-lsn':
         events.onNeedStartLsn();
@@ -204,6 +228,21 @@ export class ProposerRunner {
     }
   }
 
+  private join(peer: PeerIndex, addr: string): void {
+    const link = this.links[peer] ?? newLink(addr);
+    this.links[peer] = link;
+    link.dropped = false;
+    if (link.connection === null && link.reconnectTimer === null) this.connect(peer);
+  }
+
+  private drop(peer: PeerIndex): void {
+    const link = this.link(peer);
+    link.dropped = true;
+    if (link.reconnectTimer !== null) clearTimeout(link.reconnectTimer);
+    link.reconnectTimer = null;
+    link.connection?.close('it left the membership');
+  }
+
   private readWal(effect: Extract<Effect, { kind: 'read-wal' }>): void {
     const { peer, epoch, fromLsn, endLsn } = effect;
     const bytes = this.source.readNow(fromLsn, endLsn);
@@ -219,4 +258,8 @@ export class ProposerRunner {
       },
     );
   }
+}
+
+function newLink(addr: string): Link {
+  return { addr, dropped: false, connection: null, reconnectTimer: null, failures: 0 };
 }

@@ -4,7 +4,10 @@ import { VERSION } from '#shared/runtime/version.js';
 import { addBranchCommands, addPitrCommands } from './branch-commands.js';
 import type { GlobalOptions } from './client.js';
 import { addLayerCommands, addScrubCommand } from './layer-commands.js';
+import { addCompletionCommands } from './completion.js';
+import { addDoctorCommand } from './doctor-command.js';
 import { addPgCommands } from './pg-commands.js';
+import { addReferenceCommand } from './reference.js';
 import { addSnapshotCommands } from './snapshot-commands.js';
 import { addStackCommands } from './stack-commands.js';
 import { addStorageCommands, addTenantCommands } from './storage-commands.js';
@@ -29,5 +32,8 @@ export function buildProgram(): Command {
   addSnapshotCommands(program, options);
   addPitrCommands(program, options);
   addLayerCommands(program, options);
+  addDoctorCommand(program, options);
+  addCompletionCommands(program, options);
+  addReferenceCommand(program);
   return program;
 }

@@ -11,19 +11,27 @@ import type { Catalog, ComputeEntry } from '../core/catalog-schema.js';
 import type { StackConfig } from '../core/stack-config.js';
 import { startRest } from '../rest/server.js';
 import type { RestServer } from '../rest/server.js';
+import type { Target } from '../core/connect-target.js';
+import { ensureCompute, startCompute } from '../rpc/computes.js';
 import { makeHandlers } from '../rpc/handlers.js';
 import type { ControlHandlers } from '../rpc/handlers.js';
 import { grpcServices } from '../rpc/services.js';
 import { ComputeManager } from './compute-manager.js';
+import { Operations } from './operations.js';
 import { endLeftovers } from './pid-files.js';
 import { choosePort } from './ports.js';
 import { computesDir } from './postgres-user.js';
+import { loadCertificate } from './certificate.js';
+import { ConnectServer } from './connect-server.js';
+import type { RunningCompute } from './connect-server.js';
+import { Suspender } from './suspend.js';
 import type { RepoDir } from './repo-dir.js';
 import { StorageStack } from './storage-stack.js';
 import { Timelines } from './timelines.js';
 
 const DEFAULT_GRPC_PORT = 3001;
 const DEFAULT_REST_PORT = 3000;
+const DEFAULT_CONNECT_PORT = 5432;
 const DEFAULT_PG_BIN = '/usr/lib/postgresql/15/bin';
 /** Work that could not be finished because a service was away is tried again. */
 const SETTLE_PERIOD_MS = 30_000;
@@ -34,6 +42,12 @@ export interface DaemonOptions {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Called when a client asks the daemon to stop. */
   readonly onShutdownRequest: () => void;
+}
+
+interface OwnPorts {
+  readonly grpc: number;
+  readonly rest: number;
+  readonly connect: number;
 }
 
 interface Parts {
@@ -53,6 +67,7 @@ export class Daemon {
   readonly computes: ComputeManager;
   readonly timelines: Timelines;
   readonly handlers: ControlHandlers;
+  readonly operations = new Operations();
   /** Directory of Postgres' programs. */
   readonly pgBin: string;
   /** Ports that are spoken for. */
@@ -62,6 +77,9 @@ export class Daemon {
   private saving: Promise<unknown> = Promise.resolve();
   private grpc: GrpcServer | null = null;
   private rest: RestServer | null = null;
+  private connect: ConnectServer | null = null;
+  private suspender: Suspender | null = null;
+  private readonly startsUnderWay = new Map<string, Promise<RunningCompute>>();
   private settleTimer: NodeJS.Timeout | null = null;
   private settling: Promise<void> = Promise.resolve();
   /** Timelines that are being made by a running request: they are not left over. */
@@ -121,9 +139,9 @@ export class Daemon {
     }
   }
 
-  private async choosePorts(): Promise<{ grpc: number; rest: number }> {
+  private async choosePorts(): Promise<OwnPorts> {
     const remembered = await this.repo.ports();
-    const choose = async (name: 'grpc' | 'rest', usual: number) => {
+    const choose = async (name: keyof OwnPorts, usual: number) => {
       const fixed = this.config.ports[name];
       if (fixed !== 0) {
         const port = await choosePort([fixed], this.taken);
@@ -136,10 +154,14 @@ export class Daemon {
       }
       return choosePort([remembered[`daemon.${name}`] ?? 0, this.config.freePorts ? 0 : usual], this.taken);
     };
-    return { grpc: await choose('grpc', DEFAULT_GRPC_PORT), rest: await choose('rest', DEFAULT_REST_PORT) };
+    return {
+      grpc: await choose('grpc', DEFAULT_GRPC_PORT),
+      rest: await choose('rest', DEFAULT_REST_PORT),
+      connect: await choose('connect', DEFAULT_CONNECT_PORT),
+    };
   }
 
-  private async serve(ports: { grpc: number; rest: number }): Promise<void> {
+  private async serve(ports: OwnPorts): Promise<void> {
     try {
       this.grpc = await startGrpcServer({
         addr: `127.0.0.1:${ports.grpc}`,
@@ -147,18 +169,14 @@ export class Daemon {
         services: grpcServices(this.handlers),
       });
       this.rest = await startRest({ addr: `127.0.0.1:${ports.rest}`, log: this.log, handlers: this.handlers });
-      await this.repo.savePorts({
-        ...(await this.repo.ports()),
-        'daemon.grpc': ports.grpc,
-        'daemon.rest': ports.rest,
-      });
+      await this.startConnect(ports.connect);
+      const own = Object.entries(ports).map(([name, port]) => [`daemon.${name}`, port] as const);
+      await this.repo.savePorts({ ...(await this.repo.ports()), ...Object.fromEntries(own) });
       await this.repo.saveDaemon({
-        pid: process.pid,
-        grpcAddr: this.grpcAddr,
-        restUrl: this.restUrl,
-        connectAddr: '',
+        ...{ pid: process.pid, grpcAddr: this.grpcAddr, restUrl: this.restUrl, connectAddr: this.connectAddr },
       });
     } catch (error) {
+      await this.connect?.close();
       await this.rest?.close();
       await this.grpc?.shutdown(0);
       await this.stack.stop();
@@ -166,6 +184,40 @@ export class Daemon {
     }
     this.settleTimer = setInterval(() => void this.settle(), SETTLE_PERIOD_MS);
     void this.settle();
+  }
+
+  private async startConnect(port: number): Promise<void> {
+    const suspender = new Suspender({
+      log: this.log,
+      running: () => this.catalog.computes.filter(({ name }) => this.computes.runtime(name).state === 'running'),
+      stop: (name) => this.computes.stop(name, false),
+    });
+    this.suspender = suspender;
+    this.connect = await ConnectServer.start({
+      host: '127.0.0.1',
+      port,
+      secureContext: await loadCertificate(this.repo.path, this.config.tls),
+      log: this.log,
+      catalog: () => this.catalog,
+      ensureRunning: (target) => this.ensureRunning(target),
+      onActivity: suspender.touch,
+    });
+  }
+
+  /** Starts the compute of a branch; however many ask at once, it is started once. */
+  private ensureRunning(target: Target): Promise<RunningCompute> {
+    const key = target.kind === 'branch' ? `branch ${target.branch.timelineId}` : `compute ${target.compute.name}`;
+    const underWay = this.startsUnderWay.get(key);
+    if (underWay !== undefined) return underWay;
+    const start = this.startTarget(target).finally(() => this.startsUnderWay.delete(key));
+    this.startsUnderWay.set(key, start);
+    return start;
+  }
+
+  private async startTarget(target: Target): Promise<RunningCompute> {
+    const entry = target.kind === 'compute' ? target.compute : await ensureCompute(this, target.branch);
+    const { name, pgPort } = await startCompute(this, entry.name, 0);
+    return { name, pgPort };
   }
 
   get grpcAddr(): string {
@@ -177,7 +229,7 @@ export class Daemon {
   }
 
   get connectAddr(): string {
-    return '';
+    return this.connect === null ? '' : `127.0.0.1:${this.connect.port}`;
   }
 
   /** URL of a compute through the connect port; empty when there is none. */
@@ -237,6 +289,9 @@ export class Daemon {
   /** Computes, then services, then our own servers. */
   async stop(): Promise<void> {
     if (this.settleTimer !== null) clearInterval(this.settleTimer);
+    this.suspender?.close();
+    await this.operations.close();
+    await this.connect?.close();
     await this.rest?.close();
     await this.computes.stopAll().catch((error: unknown) => {
       this.log.error({ reason: errorText(error) }, 'stopping computes failed');

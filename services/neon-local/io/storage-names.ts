@@ -8,17 +8,18 @@ import type { BranchEntry, StorageEntry } from '../core/catalog-schema.js';
 import { NAMES_VERSION, namesSchema } from '../core/storage-names.js';
 import type { StorageNames } from '../core/storage-names.js';
 import type { Daemon } from './daemon.js';
+import type { RepoDir } from './repo-dir.js';
 import { openStorage } from './open-storage.js';
 
 const KEY = 'neon-local/names.json';
 
-export async function writeNames(storage: StorageEntry, names: StorageNames): Promise<void> {
-  const store = await openStorage(storage);
+export async function writeNames(repo: RepoDir, storage: StorageEntry, names: StorageNames): Promise<void> {
+  const store = await openStorage(repo, storage);
   await store.put(KEY, Buffer.from(`${JSON.stringify(names, null, 2)}\n`));
 }
 
-async function readSaved(storage: StorageEntry): Promise<StorageNames | null> {
-  const store = await openStorage(storage);
+async function readSaved(repo: RepoDir, storage: StorageEntry): Promise<StorageNames | null> {
+  const store = await openStorage(repo, storage);
   try {
     return namesSchema.parse(JSON.parse(Buffer.from(await store.get(KEY)).toString('utf8')));
   } catch (error) {
@@ -30,7 +31,7 @@ async function readSaved(storage: StorageEntry): Promise<StorageNames | null> {
 
 /** Names of what is on a storage: those it carries, and made-up ones for timelines that have none. */
 export async function readNames(daemon: Daemon, storage: StorageEntry): Promise<StorageNames> {
-  const saved = await readSaved(storage);
+  const saved = await readSaved(daemon.repo, storage);
   const addr = daemon.stack.pageserverAddr(storage.name, 'grpc');
   const client = createClient(ManagementServiceClient, addr);
   const names: StorageNames = {

@@ -45,6 +45,7 @@ export class StorageStack {
   private readonly config: StackConfig;
   private readonly log: Logger;
   private readonly running = new Map<string, RunningService>();
+  private readonly starting = new Map<string, Promise<void>>();
 
   constructor(repo: RepoDir, config: StackConfig, log: Logger) {
     this.repo = repo;
@@ -83,10 +84,20 @@ export class StorageStack {
   }
 
   /** Starts the page server of a storage; one that runs is left alone. */
-  async startPageserver(storage: StorageEntry, taken: Set<number>): Promise<void> {
+  startPageserver(storage: StorageEntry, taken: Set<number>): Promise<void> {
     const name = pageserverName(storage.name);
+    // One that died comes back by itself.
+    const state = this.running.get(name)?.process.state ?? 'stopped';
+    if (state === 'running' || state === 'backoff') return Promise.resolve();
+    const underWay = this.starting.get(name);
+    if (underWay !== undefined) return underWay;
+    const start = this.startPageserverNow(name, storage, taken).finally(() => this.starting.delete(name));
+    this.starting.set(name, start);
+    return start;
+  }
+
+  private async startPageserverNow(name: string, storage: StorageEntry, taken: Set<number>): Promise<void> {
     const before = this.running.get(name)?.process;
-    if (before?.state === 'running') return;
     if (before !== undefined) await before.stop(STOP_GRACE_MS);
     await this.prepare(planPageserver(storage), await this.repo.ports(), taken);
     await this.startOne(name, taken);

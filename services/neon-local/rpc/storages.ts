@@ -143,7 +143,7 @@ async function detach(daemon: Daemon, request: DetachStorageRequest): Promise<De
   await daemon.settle();
   // What only the safekeepers have must be in the storage before they forget it.
   for (const branch of branches) await daemon.timelines.flush(branch);
-  await writeNames(entry, takenNames(daemon.catalog, entry.name));
+  await writeNames(daemon.repo, entry, takenNames(daemon.catalog, entry.name));
   await daemon.changeCatalog((catalog) => removeStorage(catalog, entry.name));
   await daemon.stack.removePageserver(entry.name);
   await daemon.repo.saveCredentials(entry.name, null);

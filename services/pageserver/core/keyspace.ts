@@ -23,13 +23,13 @@ import { internPrefix, type Key, keyBlock, keyFields, keyOf, keyPrefixId, makeKe
 
 export const BLOCK_BYTES = 8192;
 
-const FIELD_RELATION_BLOCK = 0x00;
-const FIELD_SLRU_BLOCK = 0x01;
-const FIELD_RELATION_SIZE = 0x60;
-const FIELD_DATABASE = 0x61;
-const FIELD_SLRU_SIZE = 0x62;
+export const FIELD_RELATION_BLOCK = 0x00;
+export const FIELD_SLRU_BLOCK = 0x01;
+export const FIELD_RELATION_SIZE = 0x60;
+export const FIELD_DATABASE = 0x61;
+export const FIELD_SLRU_SIZE = 0x62;
 const FIELD_TWO_PHASE = 0x63;
-const FIELD_CHECKPOINT = 0x64;
+export const FIELD_CHECKPOINT = 0x64;
 const FIELD_AUX_FILE = 0x65;
 const FIELD_ORIGIN = 0x66;
 

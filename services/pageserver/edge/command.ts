@@ -1,7 +1,7 @@
 /** The queries that the libpq edge understands. */
 import { StorageError } from '#shared/core/errors.js';
 import type { TenantTimelineId } from '#shared/core/ids.js';
-import { parseTtid } from '#shared/core/ids.js';
+import { parseShardTtid } from '#shared/core/shard.js';
 import type { PagestreamVersion } from './pagestream-codec.js';
 
 export type Command =
@@ -17,7 +17,7 @@ export function parseCommand(text: string): Command {
     case 'pagestream_v2':
     case 'pagestream_v3': {
       if (words.length !== 3) throw new StorageError('invalid', `usage: ${name} <tenant id> <timeline id>`);
-      const ttid = parseTtid({ tenantId: words[1] ?? '', timelineId: words[2] ?? '' });
+      const ttid = parseShardTtid({ tenantId: words[1] ?? '', timelineId: words[2] ?? '' });
       return { kind: 'pagestream', version: name === 'pagestream_v3' ? 3 : 2, ttid };
     }
     case 'set':

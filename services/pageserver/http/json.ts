@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { StorageError } from '#shared/core/errors.js';
 import { formatLsn, parseLsn } from '#shared/core/lsn.js';
+import { DEFAULT_STRIPE_BLOCKS, SHARD_COUNT_MAX } from '#shared/core/shard.js';
 import type { TenantStatus, TimelineOrigin, TimelineStatus } from '../tenant/timeline-status.js';
 
 const STATES = { active: 'Active', stopping: 'Stopping', broken: 'Broken' } as const;
@@ -44,10 +45,23 @@ export function tenantJson(status: TenantStatus): Record<string, unknown> {
     generation: status.generation,
     location_mode: status.mode,
     timeline_count: status.timelineCount,
+    shard_number: status.shard.number,
+    shard_count: status.shard.count,
+    stripe_size: status.shard.count === 0 ? null : status.shard.stripeBlocks,
   };
 }
 
-const createTenant = z.object({ new_tenant_id: z.string().optional() });
+const shardParameters = z.object({
+  count: z.number().int().min(0).max(SHARD_COUNT_MAX),
+  stripe_size: z.number().int().min(1).max(0xffff_ffff).nullish(),
+});
+
+const createTenant = z.object({ new_tenant_id: z.string().optional(), shard_parameters: shardParameters.nullish() });
+
+const splitTenant = z.object({
+  new_shard_count: z.number().int().min(2).max(SHARD_COUNT_MAX),
+  new_stripe_size: z.number().int().min(1).max(0xffff_ffff).nullish(),
+});
 
 const createTimeline = z.object({
   new_timeline_id: z.string().nullish(),
@@ -64,9 +78,19 @@ export function parse<T>(schema: z.ZodType<T>, body: unknown): T {
   throw new StorageError('invalid', `wrong request: ${problems.join('; ')}`);
 }
 
-/** The id wanted, or null for a fresh one. */
-export function parseCreateTenant(body: unknown): string | null {
-  return parse(createTenant, body).new_tenant_id ?? null;
+/** `id`: the one wanted, or null for a fresh one. */
+export function parseCreateTenant(body: unknown): {
+  id: string | null;
+  shards: { count: number; stripeSize: number } | undefined;
+} {
+  const { new_tenant_id, shard_parameters } = parse(createTenant, body);
+  const shards = shard_parameters && { count: shard_parameters.count, stripeSize: shard_parameters.stripe_size ?? 0 };
+  return { id: new_tenant_id ?? null, shards: shards ?? undefined };
+}
+
+export function parseSplitTenant(body: unknown): { count: number; stripeBlocks: number } {
+  const { new_shard_count, new_stripe_size } = parse(splitTenant, body);
+  return { count: new_shard_count, stripeBlocks: new_stripe_size ?? DEFAULT_STRIPE_BLOCKS };
 }
 
 export function parseCreateTimeline(body: unknown): { id: string | null; origin: TimelineOrigin } {

@@ -1,7 +1,7 @@
 /** HTTP calls that say what this page server is to a tenant. */
 import type { FastifyInstance } from 'fastify';
 import { z } from 'zod';
-import { parseTenantId } from '#shared/core/ids.js';
+import { parseShardId } from '#shared/core/shard.js';
 import type { Location, LocationMode } from '../tenant/location.js';
 import { parseLocationMode } from '../tenant/location.js';
 import type { SecondaryProgress } from '../tenant/secondary.js';
@@ -44,10 +44,10 @@ export function addLocationRoutes(server: FastifyInstance, tenants: TenantManage
     tenant_shards: tenants.locations().map(({ tenantId, location }) => [tenantId, locationJson(location)]),
   }));
   server.get<TenantParams>('/v1/tenant/:tenantId/location_config', ({ params }) =>
-    locationJson(tenants.location(parseTenantId(params.tenantId))),
+    locationJson(tenants.location(parseShardId(params.tenantId))),
   );
   server.put<TenantParams>('/v1/tenant/:tenantId/location_config', async ({ params, body }) => {
-    const tenantId = parseTenantId(params.tenantId);
+    const tenantId = parseShardId(params.tenantId);
     await tenants.attachOrCreate(tenantId, parseLocationConfig(body));
     const location = tenants.location(tenantId);
     const isHere = location.mode !== 'detached';
@@ -59,17 +59,17 @@ export function addLocationRoutes(server: FastifyInstance, tenants: TenantManage
   });
   server.post<TenantParams>('/v1/tenant/:tenantId/attach', async ({ params, body }, reply) => {
     const { generation } = parse(z.object({ generation: z.number().int().min(0).nullish() }), body);
-    await tenants.attach(parseTenantId(params.tenantId), generation ?? 0);
+    await tenants.attach(parseShardId(params.tenantId), generation ?? 0);
     return reply.status(202).send(null);
   });
   server.post<TenantParams>('/v1/tenant/:tenantId/detach', async ({ params }) => {
-    await tenants.detach(parseTenantId(params.tenantId));
+    await tenants.detach(parseShardId(params.tenantId));
     return null;
   });
   server.post<TenantParams>('/v1/tenant/:tenantId/secondary/download', async ({ params }) =>
-    progressJson(await tenants.downloadSecondary(parseTenantId(params.tenantId))),
+    progressJson(await tenants.downloadSecondary(parseShardId(params.tenantId))),
   );
   server.get<TenantParams>('/v1/tenant/:tenantId/secondary/status', ({ params }) =>
-    progressJson(tenants.secondaryProgress(parseTenantId(params.tenantId))),
+    progressJson(tenants.secondaryProgress(parseShardId(params.tenantId))),
   );
 }

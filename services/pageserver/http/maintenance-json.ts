@@ -93,11 +93,16 @@ const flag = z.enum(['true', 'false', '']).transform((text) => text !== 'false')
 const compactQuery = z.object({
   force_l0_compaction: flag.optional(),
   force_image_layer_creation: flag.optional(),
+  enhanced_gc_bottom_most_compaction: flag.optional(),
 });
 
-export function parseCompactQuery(query: unknown): { forceMerge: boolean; forceImages: boolean } {
-  const { force_l0_compaction, force_image_layer_creation } = parse(compactQuery, query);
-  return { forceMerge: force_l0_compaction ?? false, forceImages: force_image_layer_creation ?? false };
+export function parseCompactQuery(query: unknown): { forceMerge: boolean; forceImages: boolean; isBottom: boolean } {
+  const fields = parse(compactQuery, query);
+  return {
+    forceMerge: fields.force_l0_compaction ?? false,
+    forceImages: fields.force_image_layer_creation ?? false,
+    isBottom: fields.enhanced_gc_bottom_most_compaction ?? false,
+  };
 }
 
 const timestampQuery = z.object({ timestamp: z.iso.datetime({ offset: true, local: true }) });

@@ -6,8 +6,10 @@
 import { AssertionFailure } from '#shared/core/assert.js';
 import { errorKind, errorText } from '#shared/core/errors.js';
 import type { Lsn } from '#shared/core/lsn.js';
+import { formatKey } from '../core/key.js';
 import { planCompaction } from '../core/storage/compaction-plan.js';
 import type { CompactionPlan } from '../core/storage/compaction-plan.js';
+import { sortedImages } from '../core/storage/coverage.js';
 import type { ImagePlan } from '../core/storage/image-plan.js';
 import type { LayerMap } from '../core/storage/layer-map.js';
 import type { LayerOwner } from '../core/storage/layer-format.js';
@@ -17,11 +19,15 @@ import { ImageCompaction } from './image-compaction.js';
 import type { IndexPublisher } from './index-publisher.js';
 import type { LayerFile } from './layer-file.js';
 import { publishNewLayers } from './publish-layers.js';
+import { UNSHARDED } from '#shared/core/shard.js';
 import type { StorageEnv } from './storage-env.js';
 
 /** Pause after a failure: doubled up to an hour. Ingest and reads do not depend on compaction. */
 const PAUSE_MIN_MS = 10_000;
 const PAUSE_MAX_MS = 3_600_000;
+
+/** Ingest waits for a merge as long before it takes some more. */
+const ROOM_WAIT_MS = 1000;
 
 /** The layers of a timeline and of its ancestors. */
 export interface LayerChain {
@@ -58,6 +64,8 @@ export class Compactor {
   doneCount = 0;
   imageLayerCount = 0;
   failureCount = 0;
+  /** How often ingest had to wait. */
+  heldBackCount = 0;
   private readonly target: CompactionTarget;
   private readonly images: ImageCompaction;
   private readonly stopping = new AbortController();
@@ -91,6 +99,21 @@ export class Compactor {
       const work = this.isStopping ? null : this.planWork(options);
       return work !== null && (await this.attempt(work));
     });
+  }
+
+  /**
+   * Holds ingest back while too many L0 layers wait for a merge: for a second at most each time, and not at all when merges fail, since
+   * ingest must not depend on them.
+   */
+  async waitForRoom(): Promise<void> {
+    const { level0LayersMax } = this.target.env.limits;
+    if (this.target.layers().level0Count < level0LayersMax || Date.now() < this.notBefore || this.isStopping) return;
+    this.kick();
+    let timer: NodeJS.Timeout | undefined;
+    const limit = new Promise<void>((resolve) => (timer = setTimeout(resolve, ROOM_WAIT_MS)));
+    await Promise.race([this.last, limit]);
+    clearTimeout(timer);
+    this.heldBackCount++;
   }
 
   /** Nothing else changes the layers while `act` runs, but for flushes, which only add L0 layers. */
@@ -160,6 +183,12 @@ export class Compactor {
       lsnStart: plan.lsnStart,
       lsnEnd: plan.lsnEnd,
       targetBytes: env.limits.layerTargetBytes,
+      holeImages: this.target.settings.current.imageCreationThreshold,
+      images: sortedImages(this.target.layers().layers).map(({ keyStart, keyEnd }) => ({
+        start: formatKey(keyStart),
+        end: formatKey(keyEnd),
+      })),
+      shard: this.target.settings.shard ?? UNSHARDED,
     };
     const written = await env.layers.withFiles(plan.inputs, () => env.layerJobs.merge(job, signal));
     await publishNewLayers(this.target, { written, replaced: plan.inputs }, signal);

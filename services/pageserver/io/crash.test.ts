@@ -37,7 +37,8 @@ async function crashAt(call: number, options: { afterEffect: boolean; wipeLocal:
   }
 }
 
-describe('timeline under a failing object store', () => {
+describe('timeline under a failing object store', function () {
+  this.timeout(300_000);
   for (const afterEffect of [false, true]) {
     it(`keeps what it acknowledged, the failing call having ${afterEffect ? 'taken' : 'no'} effect`, async () => {
       let call = 0;

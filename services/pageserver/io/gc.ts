@@ -133,7 +133,16 @@ export class TimelineHistory {
     });
   }
 
-  private async remove(target: GcTarget, cutoff: Lsn, signal: AbortSignal): Promise<GcResult> {
+  /** Removes what nobody comes to at the present cutoff. To be called within `compactor.exclusively`. */
+  removeUnread(target: CompactionTarget, signal: AbortSignal): Promise<GcResult> {
+    return this.remove(target, this.cutoff, signal);
+  }
+
+  branchLsns(): Iterable<Lsn> {
+    return this.branchPoints.values();
+  }
+
+  private async remove(target: CompactionTarget, cutoff: Lsn, signal: AbortSignal): Promise<GcResult> {
     const { env, publisher } = target;
     const { published } = publisher;
     const usable = target.layers().layers.filter((layer) => published.layers.has(layer.name));

@@ -36,15 +36,19 @@ interface JobParts {
 
 export class ImageCompaction {
   private readonly target: CompactionTarget;
-  private readonly refused = new Set<Key>();
+  readonly refused = new Set<Key>();
 
   constructor(target: CompactionTarget) {
     this.target = target;
   }
 
+  get rewriteBytesMax(): number {
+    return REWRITE_TARGETS_MAX * this.target.env.limits.layerTargetBytes;
+  }
+
   /** Null when nothing is due. */
   plan(imageCreationThreshold: number): ImagePlan | null {
-    const rewriteBytesMax = REWRITE_TARGETS_MAX * this.target.env.limits.layerTargetBytes;
+    const { rewriteBytesMax } = this;
     return planImages(this.target.layers().layers, {
       imageCreationThreshold,
       refused: this.refused,

@@ -69,7 +69,9 @@ export class LayerFile implements LayerSpan {
     this.name = options.name;
     this.dir = options.dir;
     this.path = join(options.dir, options.name);
-    this.objectKey = layerKey(options.owner.ttid, options.name);
+    const { ttid } = options.owner;
+    const { heldBy } = options.metadata;
+    this.objectKey = layerKey(heldBy === undefined ? ttid : { ...ttid, tenantId: heldBy }, options.name);
     this.owner = options.owner;
     this.metadata = options.metadata;
     this.resident = options.resident;

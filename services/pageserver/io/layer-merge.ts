@@ -3,9 +3,12 @@
  * output's index. Reads every input front to back once. A key's history is never split over two outputs.
  */
 import type { Key } from '../core/key.js';
+import { compareKeys, readKey } from '../core/key.js';
 import type { LayerOwner } from '../core/storage/layer-format.js';
 import { mergeVersions } from '../core/storage/merge.js';
 import { lsn } from '#shared/core/lsn.js';
+import type { ShardIdentity } from '#shared/core/shard.js';
+import { shardFilter } from '../core/shard-keys.js';
 import { LayerCursor } from './layer-cursor.js';
 import { LayerOutput } from './layer-output.js';
 import type { OutputLayer } from './layer-output.js';
@@ -22,6 +25,36 @@ export interface MergeJob {
   readonly lsnEnd: number;
   /** An output is closed at the first new key beyond this size. */
   readonly targetBytes: number;
+  /** Image layers by key, as hex digits, sorted by start. */
+  readonly images: readonly { readonly start: string; readonly end: string }[];
+  /**
+   * An output is closed at a gap between keys in which as many image layers lie: it would span them for nothing, and make new images of
+   * all that due.
+   */
+  readonly holeImages: number;
+  /** Versions of keys that this shard does not keep are dropped. */
+  readonly shard: ShardIdentity;
+}
+
+/** Counts the image layers in the gaps between keys that come in order. */
+class Holes {
+  private readonly spans: readonly { readonly start: Key; readonly end: Key }[];
+  private next = 0;
+
+  constructor(job: MergeJob) {
+    const parse = (hex: string): Key => readKey(Buffer.from(hex, 'hex'), 0);
+    this.spans = job.images.map(({ start, end }) => ({ start: parse(start), end: parse(end) }));
+  }
+
+  /** Between two keys that follow each other. */
+  imagesBetween(before: Key, after: Key): number {
+    while (this.next < this.spans.length && compareKeys(this.spans[this.next]!.start, before) <= 0) this.next++;
+    let count = 0;
+    for (let i = this.next; i < this.spans.length && compareKeys(this.spans[i]!.start, after) < 0; i++) {
+      if (compareKeys(this.spans[i]!.end, after) <= 0) count++;
+    }
+    return count;
+  }
 }
 
 /** The merged layers, durable in `job.dir`. Throws StorageError `corrupt` naming file and offset when an input is damaged. */
@@ -30,12 +63,18 @@ export function mergeLayers(job: MergeJob): OutputLayer[] {
   const cursors: LayerCursor[] = [];
   const range = { lsnStart: lsn(job.lsnStart), lsnEnd: lsn(job.lsnEnd) };
   const output = new LayerOutput({ dir, owner, generation, kind: 'delta', ...range });
+  const holes = new Holes(job);
+  const keeps = shardFilter(job.shard);
   let lastKey = -1 as Key;
   try {
     for (const { name, sizeBytes } of job.inputs) cursors.push(new LayerCursor({ dir, name, sizeBytes, owner }));
     mergeVersions(cursors, (version) => {
-      if (version.key !== lastKey && output.openBytes >= job.targetBytes) output.finish();
-      lastKey = version.key;
+      if (keeps !== null && !keeps(version.key)) return;
+      if (version.key !== lastKey) {
+        const isHole = lastKey !== -1 && holes.imagesBetween(lastKey, version.key) >= job.holeImages;
+        if (isHole || output.openBytes >= job.targetBytes) output.finish();
+        lastKey = version.key;
+      }
       output.add(version.key, version.lsn, version.kind, version.value);
     });
     output.finish();

@@ -1,22 +1,28 @@
-/** Runs merges and image making in a worker thread, one at a time in the process: the other core is for ingest and reads. */
+/** Runs the rewriting of layers in a worker thread, one at a time in the process: the other core is for ingest and reads. */
 import { Worker } from 'node:worker_threads';
 import { StorageError } from '#shared/core/errors.js';
 import type { ErrorKind } from '#shared/core/errors.js';
 import type { ImageJob, ImageResult } from './image-maker.js';
 import type { MergeJob } from './layer-merge.js';
 import type { OutputLayer } from './layer-output.js';
+import type { RewriteJob } from './layer-rewrite.js';
+import type { TrimJob, TrimResult } from './layer-trim.js';
 
-export type LayerJob = MergeJob | ImageJob;
+export type LayerJob = MergeJob | ImageJob | TrimJob | RewriteJob;
 
 export type LayerAnswer =
   | { readonly kind: 'merged'; readonly layers: OutputLayer[] }
   | { readonly kind: 'images'; readonly result: ImageResult }
+  | { readonly kind: 'trimmed'; readonly result: TrimResult }
+  | { readonly kind: 'rewritten'; readonly layer: OutputLayer | null }
   | { readonly kind: 'failed'; readonly errorKind: ErrorKind; readonly text: string };
 
 /** Each throws StorageError: that of the job itself, `cancelled` on abort, `internal` when the thread dies. */
 export interface LayerJobs {
   merge(job: MergeJob, signal: AbortSignal): Promise<OutputLayer[]>;
   makeImages(job: ImageJob, signal: AbortSignal): Promise<ImageResult>;
+  trim(job: TrimJob, signal: AbortSignal): Promise<TrimResult>;
+  rewrite(job: RewriteJob, signal: AbortSignal): Promise<OutputLayer | null>;
 }
 
 function workerUrl(): URL {
@@ -66,6 +72,16 @@ export function createLayerThread(): LayerJobs {
       const answer = await run(job, signal);
       if (answer.kind !== 'images') throw unexpected();
       return answer.result;
+    },
+    trim: async (job, signal) => {
+      const answer = await run(job, signal);
+      if (answer.kind !== 'trimmed') throw unexpected();
+      return answer.result;
+    },
+    rewrite: async (job, signal) => {
+      const answer = await run(job, signal);
+      if (answer.kind !== 'rewritten') throw unexpected();
+      return answer.layer;
     },
   };
 }

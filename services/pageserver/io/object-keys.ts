@@ -8,7 +8,7 @@ import { StorageError } from '#shared/core/errors.js';
 import type { TenantId, TenantTimelineId, TimelineId } from '#shared/core/ids.js';
 import { formatGeneration } from '../core/storage/layer-name.js';
 
-const ID = /^[0-9a-f]{32}$/;
+const ID = /^[0-9a-f]{32}(-[0-9a-f]{4})?$/;
 
 export const TENANTS_PREFIX = 'tenants/';
 

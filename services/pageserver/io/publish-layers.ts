@@ -60,7 +60,8 @@ export async function removeLayers(env: StorageEnv, layers: readonly LayerFile[]
   if (layers.length === 0) return;
   for (const layer of layers) await env.layers.retire(layer);
   try {
-    await env.objectStore.delete(layers.map((layer) => layer.objectKey));
+    const own = layers.filter((layer) => layer.metadata.heldBy === undefined);
+    if (own.length > 0) await env.objectStore.delete(own.map((layer) => layer.objectKey));
   } catch (error) {
     env.log.warn(
       { error: errorText(error), layers: layers.length },

@@ -37,6 +37,10 @@ export interface StorageLimits extends TenantSettings {
   readonly layerTargetBytes: number;
   /** Image layers written in one go: bounds time and disk space; what is left is due at the next. */
   readonly imageJobBytesMax: number;
+  /** History below the cutoff of as many bytes (and as many as the images there have) is merged into images at the cutoff. */
+  readonly bottomCompactionBytesMin: number;
+  /** L0 layers at which ingest waits for merges, unless these fail: each costs every read of a key that is in none of them. */
+  readonly level0LayersMax: number;
   /** Local layer files of all timelines together; those used longest ago go. Infinity = no limit. */
   readonly localLayerBytesMax: number;
   /** Pauses between failed uploads: doubled from the first to the last. */
@@ -61,6 +65,8 @@ export const DEFAULT_LIMITS: StorageLimits = {
   compactionLayersMax: 20,
   layerTargetBytes: 128 * MIB,
   imageJobBytesMax: 1024 * MIB,
+  bottomCompactionBytesMin: 256 * MIB,
+  level0LayersMax: 30,
   imageCreationThreshold: 3,
   gcHorizonBytes: 64 * MIB,
   pitrIntervalS: 7 * 24 * 3600,
@@ -72,6 +78,17 @@ export const DEFAULT_LIMITS: StorageLimits = {
   blockCacheBytes: 64 * MIB,
   openFilesMax: 256,
 };
+
+/** Shares of a bound on memory. Of layers there are the open one and as many frozen ones as may wait. */
+export function memoryLimits(memoryMax: number): Partial<StorageLimits> {
+  const layerBytes = Math.min(DEFAULT_LIMITS.memoryLayerBytesMax, Math.floor(memoryMax / 6));
+  return {
+    memoryLayerBytesMax: layerBytes,
+    memoryBytesMax: layerBytes,
+    pageCacheBytes: Math.floor(memoryMax / 4),
+    blockCacheBytes: Math.floor(memoryMax / 8),
+  };
+}
 
 export interface StorageEnv {
   readonly objectStore: ObjectStore;

@@ -15,9 +15,12 @@ import { formatTtid } from '#shared/core/ids.js';
 import type { TenantTimelineId } from '#shared/core/ids.js';
 import { formatLsn, lsn, lsnMax } from '#shared/core/lsn.js';
 import type { Lsn } from '#shared/core/lsn.js';
+import type { ShardIdentity } from '#shared/core/shard.js';
+import { UNSHARDED } from '#shared/core/shard.js';
 import { ensureDir } from '#shared/io/files.js';
 import type { Key } from '../core/key.js';
 import { formatKey } from '../core/key.js';
+import { shardFilter } from '../core/shard-keys.js';
 import type { IndexPart } from '../core/storage/index-part.js';
 import type { KeyLookup } from '../core/storage/key-lookup.js';
 import type { LayerOwner } from '../core/storage/layer-format.js';
@@ -28,6 +31,8 @@ import type { AncestorPoint, PageOutcome, ScanEntry, TimelineStore, ValueKind } 
 import type { LsnOfTime, TimePoint } from '../core/storage/time-points.js';
 import { findLsnOfTime } from '../core/storage/time-points.js';
 import type { SettingsRef } from '../core/storage/tenant-settings.js';
+import type { BottomResult } from './bottom-compaction.js';
+import { BottomCompaction } from './bottom-compaction.js';
 import type { CompactionOptions, CompactionTarget, LayerChain } from './compaction.js';
 import { Compactor } from './compaction.js';
 import { FlushQueue, writeMemoryLayer } from './flush.js';
@@ -93,12 +98,15 @@ export class Timeline implements TimelineStore {
   readonly history: TimelineHistory;
 
   private readonly env: StorageEnv;
+  readonly shard: ShardIdentity;
+  private readonly keeps: ((key: Key) => boolean) | null;
   private readonly settings: SettingsRef;
   private readonly dir: string;
   private readonly publisher: IndexPublisher;
   private readonly flushQueue: FlushQueue;
   private readonly maintenance: CompactionTarget;
   private readonly compactor: Compactor;
+  private readonly bottom: BottomCompaction;
   private readonly waiters = new LsnWaiters();
   private readonly reader: Reader;
   private readonly pageReads: PageReads;
@@ -127,6 +135,8 @@ export class Timeline implements TimelineStore {
     this.ancestor = index.ancestor;
     this.parent = parent === null || index.ancestor === null ? null : { source: parent, lsn: index.ancestor.lsn };
     this.settings = options.settings ?? { current: env.limits };
+    this.shard = this.settings.shard ?? UNSHARDED;
+    this.keeps = shardFilter(this.shard);
     const above = this.parent && { history: this.parent.source.history, lsn: this.parent.lsn };
     this.history = new TimelineHistory(index.minReadableLsn, above);
     above?.history.addBranch(timelineId, above.lsn);
@@ -146,6 +156,7 @@ export class Timeline implements TimelineStore {
     this.flushQueue = this.newFlushQueue();
     this.maintenance = this.maintenanceTarget();
     this.compactor = new Compactor(this.maintenance);
+    this.bottom = new BottomCompaction(this.maintenance, this.history, this.compactor);
   }
 
   private newFlushQueue(): FlushQueue {
@@ -175,8 +186,10 @@ export class Timeline implements TimelineStore {
       layers: () => this.layers,
       chain: () => this.chain(),
       // Past the check of the cutoff: images may be due at an LSN that no client can read any more.
-      readLiveSizes: (lsnAt) =>
-        this.env.readLiveSizes((start, end, at) => this.reader.scan(this, start, end, at), lsnAt),
+      readLiveSizes: async (lsnAt) => {
+        const sizes = await this.env.readLiveSizes((start, end, at) => this.reader.scan(this, start, end, at), lsnAt);
+        return sizes && { ...sizes, shard: this.shard };
+      },
       replaceLayers: (remove, add) => (this.layers = this.layers.with({ remove, add })),
     };
   }
@@ -190,6 +203,7 @@ export class Timeline implements TimelineStore {
   // ---- writing
 
   put(key: Key, at: Lsn, kind: ValueKind, value: Uint8Array): void {
+    if (this.keeps !== null && !this.keeps(key)) return;
     this.open.put(key, at, kind, value);
   }
 
@@ -244,8 +258,9 @@ export class Timeline implements TimelineStore {
     this.flushQueue.add(frozen);
   }
 
-  waitForRoom(): Promise<void> {
-    return this.flushQueue.waitForRoom();
+  async waitForRoom(): Promise<void> {
+    await this.flushQueue.waitForRoom();
+    await this.compactor.waitForRoom();
   }
 
   async checkpoint(): Promise<Lsn> {
@@ -348,6 +363,11 @@ export class Timeline implements TimelineStore {
     return this.history.collect(target, this.compactor, inputs);
   }
 
+  /** Merges what history is left below the cutoff; behind `collectGarbage`. `force`: however little it is. */
+  compactHistory(options: { force?: boolean } = {}): Promise<BottomResult> {
+    return this.bottom.run(options);
+  }
+
   /** Once, after the first index of this generation. */
   private async sweep(): Promise<void> {
     try {
@@ -425,6 +445,11 @@ export class Timeline implements TimelineStore {
     return this.history.timePoints(this, this.parent?.source.timePoints() ?? []);
   }
 
+  /** Of ancestors, up to the branch point. */
+  inheritedTimePoints(): TimePoint[] {
+    return this.parent?.source.timePoints().filter((point) => point.lsn <= this.parent!.lsn) ?? [];
+  }
+
   lsnOfTime(timeMs: number): LsnOfTime {
     return findLsnOfTime(this.timePoints(), timeMs, this);
   }
@@ -476,6 +501,10 @@ export class Timeline implements TimelineStore {
   /** Failed flushes and compactions: each was or will be tried again. */
   get backgroundFailureCount(): number {
     return this.flushQueue.failureCount + this.compactor.failureCount;
+  }
+
+  get heldBackCount(): number {
+    return this.compactor.heldBackCount;
   }
 
   get waitingReaders(): number {

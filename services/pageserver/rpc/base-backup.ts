@@ -1,6 +1,7 @@
 /** PageService.GetBaseBackup: header, tar bytes in chunks, trailer with their sum and CRC-32C. */
 import type { GetBaseBackupRequest, GetBaseBackupResponse } from '#gen/neon/pageserver/v1/page_service.js';
-import { parseTtid } from '#shared/core/ids.js';
+import { StorageError } from '#shared/core/errors.js';
+import { parseShardTtid } from '#shared/core/shard.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import { INVALID_LSN, lsnFromWire, lsnToWire } from '#shared/core/lsn.js';
 import { normalizeLsn } from '#shared/postgres/wal-layout.js';
@@ -17,9 +18,13 @@ import type { PageServiceDeps } from './page-service.js';
 
 export function getBaseBackup(deps: PageServiceDeps) {
   return serverStream<GetBaseBackupRequest, GetBaseBackupResponse>(async (request, writer, { signal }) => {
-    const timeline = deps.timelines.find(parseTtid(request.ttid));
+    const timeline = deps.timelines.find(parseShardTtid(request.ttid));
     const lsn = await waitBackupLsn(timeline, lsnFromWire(request.lsn), deps.waitLsnTimeoutMs, signal);
     // It takes long: garbage collection must leave it its history until the end.
+    const { number, count } = timeline.store.shard;
+    if (number > 0) {
+      throw new StorageError('precondition', `this is shard ${number} of ${count}; shard 0 gives base backups`);
+    }
     const release = timeline.store.history.hold(lsn);
     try {
       await writeBackup(timeline, backupOptions(timeline, lsn, request.replica), writer);

@@ -1,6 +1,6 @@
 /** TransferService.ExportBackup: header, tar bytes in chunks with progress between, trailer with their sum and CRC-32C. */
 import type { ExportBackupRequest, ExportBackupResponse } from '#gen/neon/pageserver/v1/transfer.js';
-import { parseTtid } from '#shared/core/ids.js';
+import { parseShardTtid } from '#shared/core/shard.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import { lsnFromWire, lsnToWire } from '#shared/core/lsn.js';
 import type { ResponseWriter } from '#shared/rpc/handlers.js';
@@ -18,7 +18,7 @@ const PROGRESS_MS = 1000;
 
 export function exportBackup({ tenants, waitLsnTimeoutMs }: TransferDeps) {
   return serverStream<ExportBackupRequest, ExportBackupResponse>(async (request, writer, { signal }) => {
-    const timeline = tenants.find(parseTtid(request.ttid));
+    const timeline = tenants.find(parseShardTtid(request.ttid));
     const lsn = await waitBackupLsn(timeline, lsnFromWire(request.lsn), waitLsnTimeoutMs, signal);
     // It takes long: garbage collection must leave it its history until the end.
     const release = timeline.store.history.hold(lsn);

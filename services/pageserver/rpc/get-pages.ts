@@ -2,7 +2,7 @@
 import type { GetPagesRequest, GetPagesResponse, Page } from '#gen/neon/pageserver/v1/page_service.js';
 import { GetPageStatus } from '#gen/neon/pageserver/v1/page_service.js';
 import { errorKind, errorText, StorageError } from '#shared/core/errors.js';
-import { parseTtid } from '#shared/core/ids.js';
+import { parseShardTtid } from '#shared/core/shard.js';
 import { bidi } from '#shared/rpc/handlers.js';
 import type { PageServiceDeps } from './page-service.js';
 import { relTagFromWire, waitReadLsn } from './read-lsn.js';
@@ -37,7 +37,7 @@ async function readPages(deps: PageServiceDeps, request: GetPagesRequest, signal
     );
   }
   const rel = relTagFromWire(request.rel);
-  const { reader } = deps.timelines.find(parseTtid(request.ttid));
+  const { reader } = deps.timelines.find(parseShardTtid(request.ttid));
   const at = await waitReadLsn(reader, request.readLsn, deps.waitLsnTimeoutMs, signal);
   const wanted = request.blockNumbers.map((block) => ({ ...rel, block }));
   const pages: Page[] = [];

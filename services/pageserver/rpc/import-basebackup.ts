@@ -6,7 +6,7 @@ import type {
 } from '#gen/neon/pageserver/v1/transfer.js';
 import { ImportPhase } from '#gen/neon/pageserver/v1/transfer.js';
 import { StorageError } from '#shared/core/errors.js';
-import { parseTtid } from '#shared/core/ids.js';
+import { parseShardTtid } from '#shared/core/shard.js';
 import { lsnToWire } from '#shared/core/lsn.js';
 import { bidi } from '#shared/rpc/handlers.js';
 import { ImportProgress } from '../tenant/import-timeline.js';
@@ -71,7 +71,7 @@ class RequestParts {
   async header() {
     const part = await this.#take();
     if (part?.$case !== 'header') throw new StorageError('invalid', 'the first message must be the header');
-    return parseTtid(part.value.ttid);
+    return parseShardTtid(part.value.ttid);
   }
 
   /** Until the first message of another kind. A tar is read up to its end mark: what is left of base.tar is passed over. */

@@ -2,7 +2,7 @@
 import type { Location as WireLocation, LocationServiceServer } from '#gen/neon/pageserver/v1/location.js';
 import { LocationMode as WireMode } from '#gen/neon/pageserver/v1/location.js';
 import { StorageError } from '#shared/core/errors.js';
-import { parseTenantId } from '#shared/core/ids.js';
+import { parseShardId } from '#shared/core/shard.js';
 import { unary } from '#shared/rpc/handlers.js';
 import type { Location, LocationMode } from '../tenant/location.js';
 import type { TenantManager } from '../tenant/tenant-manager.js';
@@ -29,18 +29,18 @@ function fromWire(location: WireLocation | undefined): Location {
 export function locationService({ tenants }: { readonly tenants: TenantManager }): LocationServiceServer {
   return {
     setLocation: unary(async (request) => {
-      const tenantId = parseTenantId(request.tenantId);
+      const tenantId = parseShardId(request.tenantId);
       const location = fromWire(request.location);
       const set = request.create ? tenants.attachOrCreate(tenantId, location) : tenants.setLocation(tenantId, location);
       await set;
       return { location: toWire(tenants.location(tenantId)) };
     }),
-    getLocation: unary(async ({ tenantId }) => ({ location: toWire(tenants.location(parseTenantId(tenantId))) })),
+    getLocation: unary(async ({ tenantId }) => ({ location: toWire(tenants.location(parseShardId(tenantId))) })),
     listLocations: unary(async () => ({
       locations: tenants.locations().map(({ tenantId, location }) => ({ tenantId, location: toWire(location) })),
     })),
     downloadSecondary: unary(async ({ tenantId }) => {
-      const progress = await tenants.downloadSecondary(parseTenantId(tenantId));
+      const progress = await tenants.downloadSecondary(parseShardId(tenantId));
       const { layersTotal, layersDownloaded, bytesTotal, bytesDownloaded } = progress;
       return {
         layersTotal,

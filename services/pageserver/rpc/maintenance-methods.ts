@@ -2,7 +2,7 @@
 import type { ManagementServiceServer, TenantConfig } from '#gen/neon/pageserver/v1/management.js';
 import { LsnByTimestampKind } from '#gen/neon/pageserver/v1/management.js';
 import { StorageError } from '#shared/core/errors.js';
-import { parseTenantId, parseTtid } from '#shared/core/ids.js';
+import { parseShardId, parseShardTtid } from '#shared/core/shard.js';
 import { formatLsn, lsnFromWire, lsnToWire } from '#shared/core/lsn.js';
 import { unary } from '#shared/rpc/handlers.js';
 import type { TenantOverrides } from '../core/storage/tenant-settings.js';
@@ -29,35 +29,35 @@ const KINDS = {
 export function maintenanceMethods({ tenants }: ManagementDeps): MaintenanceMethods {
   return {
     runGc: unary(async (request) => {
-      const { cutoff, layersRemoved, bytesRemoved } = await tenants.find(parseTtid(request.ttid)).collectGarbage({
+      const { cutoff, layersRemoved, bytesRemoved } = await tenants.find(parseShardTtid(request.ttid)).collectGarbage({
         gcHorizonBytes: countFromWire(request.gcHorizonBytes),
         pitrIntervalS: request.pitrIntervalS,
       });
       return { cutoffLsn: lsnToWire(cutoff), layersRemoved, bytesRemoved: BigInt(bytesRemoved) };
     }),
     runCompaction: unary(async ({ ttid, forceMerge, forceImages }) => ({
-      rounds: await tenants.find(parseTtid(ttid)).compact({ forceMerge, forceImages }),
+      rounds: await tenants.find(parseShardTtid(ttid)).compact({ forceMerge, forceImages }),
     })),
     getLsnByTimestamp: unary(async ({ ttid, timestampMs }) => {
-      const { kind, lsn } = tenants.find(parseTtid(ttid)).store.lsnOfTime(Number(timestampMs));
+      const { kind, lsn } = tenants.find(parseShardTtid(ttid)).store.lsnOfTime(Number(timestampMs));
       return { kind: KINDS[kind], lsn: lsnToWire(lsn) };
     }),
     getTimestampOfLsn: unary(async ({ ttid, lsn }) => {
       const at = lsnFromWire(lsn);
-      const timeMs = tenants.find(parseTtid(ttid)).store.timeOfLsn(at);
+      const timeMs = tenants.find(parseShardTtid(ttid)).store.timeOfLsn(at);
       if (timeMs === null) throw new StorageError('not-found', `no commit is known at or below ${formatLsn(at)}`);
       return { timestampMs: BigInt(timeMs) };
     }),
     leaseLsn: unary(async ({ ttid, lsn }) => ({
-      validUntilMs: BigInt(Math.floor(tenants.find(parseTtid(ttid)).store.leaseLsn(lsnFromWire(lsn)))),
+      validUntilMs: BigInt(Math.floor(tenants.find(parseShardTtid(ttid)).store.leaseLsn(lsnFromWire(lsn)))),
     })),
     getTenantConfig: unary(async ({ tenantId }) => {
-      const { overrides, effective } = tenants.config(parseTenantId(tenantId));
+      const { overrides, effective } = tenants.config(parseShardId(tenantId));
       return { overrides: configToWire(overrides), effective: configToWire(effective) };
     }),
     setTenantConfig: unary(async ({ tenantId, config }) => {
       if (config === undefined) throw new StorageError('invalid', 'the request has no settings (config is required)');
-      return { effective: configToWire(await tenants.setConfig(parseTenantId(tenantId), configFromWire(config))) };
+      return { effective: configToWire(await tenants.setConfig(parseShardId(tenantId), configFromWire(config))) };
     }),
   };
 }

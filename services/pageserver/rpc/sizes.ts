@@ -5,7 +5,7 @@ import type {
   GetRelSizeRequest,
   GetRelSizeResponse,
 } from '#gen/neon/pageserver/v1/page_service.js';
-import { parseTtid } from '#shared/core/ids.js';
+import { parseShardTtid } from '#shared/core/shard.js';
 import { unary } from '#shared/rpc/handlers.js';
 import { relationNotFound } from '../edge/page-reader.js';
 import type { PageServiceDeps } from './page-service.js';
@@ -14,7 +14,7 @@ import { relTagFromWire, waitReadLsn } from './read-lsn.js';
 export function getRelSize(deps: PageServiceDeps) {
   return unary<GetRelSizeRequest, GetRelSizeResponse>(async (request, { signal }) => {
     const rel = relTagFromWire(request.rel);
-    const { reader } = deps.timelines.find(parseTtid(request.ttid));
+    const { reader } = deps.timelines.find(parseShardTtid(request.ttid));
     const at = await waitReadLsn(reader, request.readLsn, deps.waitLsnTimeoutMs, signal);
     const blockCount = await reader.relSize(rel, at);
     if (blockCount === null && !request.allowMissing) throw relationNotFound(rel);
@@ -24,7 +24,7 @@ export function getRelSize(deps: PageServiceDeps) {
 
 export function getDbSize(deps: PageServiceDeps) {
   return unary<GetDbSizeRequest, GetDbSizeResponse>(async (request, { signal }) => {
-    const { reader } = deps.timelines.find(parseTtid(request.ttid));
+    const { reader } = deps.timelines.find(parseShardTtid(request.ttid));
     const at = await waitReadLsn(reader, request.readLsn, deps.waitLsnTimeoutMs, signal);
     return { sizeBytes: BigInt(await reader.dbSize(request.dbOid, at)) };
   });

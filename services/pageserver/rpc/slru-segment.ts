@@ -2,7 +2,7 @@
 import type { GetSlruSegmentRequest, GetSlruSegmentResponse } from '#gen/neon/pageserver/v1/page_service.js';
 import { SlruKind } from '#gen/neon/pageserver/v1/page_service.js';
 import { StorageError } from '#shared/core/errors.js';
-import { parseTtid } from '#shared/core/ids.js';
+import { parseShardTtid } from '#shared/core/shard.js';
 import { unary } from '#shared/rpc/handlers.js';
 import { SLRU_CLOG, SLRU_DIRECTORIES, SLRU_MULTIXACT_MEMBERS, SLRU_MULTIXACT_OFFSETS } from '../core/keyspace.js';
 import type { PageServiceDeps } from './page-service.js';
@@ -11,7 +11,7 @@ import { waitReadLsn } from './read-lsn.js';
 export function getSlruSegment(deps: PageServiceDeps) {
   return unary<GetSlruSegmentRequest, GetSlruSegmentResponse>(async (request, { signal }) => {
     const kind = kindFromWire(request.kind);
-    const { reader } = deps.timelines.find(parseTtid(request.ttid));
+    const { reader } = deps.timelines.find(parseShardTtid(request.ttid));
     const at = await waitReadLsn(reader, request.readLsn, deps.waitLsnTimeoutMs, signal);
     const segment = await reader.slruSegment(kind, request.segmentNumber, at);
     if (segment === null) {

@@ -35,7 +35,9 @@ export function timelineInfo(status: TimelineStatus): TimelineInfo {
 }
 
 export function tenantInfo(status: TenantStatus): TenantInfo {
-  return { tenantId: status.tenantId, generation: status.generation, timelineCount: status.timelineCount };
+  const { tenantId, shard, generation, timelineCount } = status;
+  const { number: shardNumber, count: shardCount, stripeBlocks: stripeSize } = shard;
+  return { tenantId, generation, timelineCount, shardNumber, shardCount, stripeSize };
 }
 
 /** Throws StorageError `invalid` when no mode is given. */

@@ -1,6 +1,6 @@
 /** ManagementService: timelines. */
 import type { ManagementServiceServer } from '#gen/neon/pageserver/v1/management.js';
-import { parseTenantId, parseTtid } from '#shared/core/ids.js';
+import { parseShardId, parseShardTtid } from '#shared/core/shard.js';
 import { lsnToWire } from '#shared/core/lsn.js';
 import { unary } from '#shared/rpc/handlers.js';
 import type { ManagementDeps } from './management-service.js';
@@ -14,19 +14,19 @@ type TimelineMethods = Pick<
 export function timelineMethods({ tenants }: ManagementDeps): TimelineMethods {
   return {
     createTimeline: unary(async (request, { signal }) => {
-      const ttid = parseTtid(request.ttid);
+      const ttid = parseShardTtid(request.ttid);
       const { timeline, created } = await tenants.createTimeline(ttid, originFromWire(request.mode), signal);
       return { timeline: timelineInfo(timeline.status()), created };
     }),
     getTimeline: unary(async (request) => ({
-      timeline: timelineInfo(tenants.find(parseTtid(request.ttid)).status()),
+      timeline: timelineInfo(tenants.find(parseShardTtid(request.ttid)).status()),
     })),
     listTimelines: unary(async ({ tenantId }) => ({
-      timelines: tenants.listTimelines(parseTenantId(tenantId)).map((timeline) => timelineInfo(timeline.status())),
+      timelines: tenants.listTimelines(parseShardId(tenantId)).map((timeline) => timelineInfo(timeline.status())),
     })),
-    deleteTimeline: unary(async (request) => ({ existed: await tenants.deleteTimeline(parseTtid(request.ttid)) })),
+    deleteTimeline: unary(async (request) => ({ existed: await tenants.deleteTimeline(parseShardTtid(request.ttid)) })),
     checkpoint: unary(async (request) => ({
-      remoteConsistentLsn: lsnToWire(await tenants.find(parseTtid(request.ttid)).checkpoint()),
+      remoteConsistentLsn: lsnToWire(await tenants.find(parseShardTtid(request.ttid)).checkpoint()),
     })),
   };
 }

@@ -41,6 +41,9 @@ export async function attachTenant(env: TenantEnv, request: AttachRequest): Prom
   const manifest = await readManifest(objectStore, tenantId);
   if (manifest === null) throw new StorageError('not-found', `tenant ${tenantId} is not in the object store`);
   if (manifest.deletedAtMs !== null) throw new StorageError('not-found', `tenant ${tenantId} was deleted`);
+  if (manifest.splitInto !== undefined) {
+    throw new StorageError('precondition', `tenant ${tenantId} was split into ${manifest.splitInto} shards`);
+  }
   const generation = await generationFor(request, env, manifest.generation);
   const validate = (signal?: AbortSignal) => checkNewest(objectStore, { tenantId, generation }, signal);
   const gate = new TenantGate(objectStore, { tenantId, generation, validate, onFenced }, mode);

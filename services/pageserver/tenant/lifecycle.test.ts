@@ -31,6 +31,7 @@ class Node implements AsyncDisposable {
     const shared = { storage: this.env, feed: this.#feed, log: silentLogger, policy: POLICY_DEFAULTS };
     const rest = {
       clientName: `node-${nodeId}`,
+      nodeId,
       ingestStats: { records: 0, bytes: 0 },
       initdbImage: null,
       waitLsnTimeoutMs: 1000,

@@ -44,6 +44,7 @@ export class Maintenance {
       if (this.#isStopping || store.isClosed) continue;
       try {
         await store.collectGarbage();
+        await store.compactHistory();
       } catch (error) {
         if (errorKind(error) === 'cancelled') continue;
         this.#log.warn({ timeline: formatTtid(ttid), reason: errorText(error) }, 'could not collect garbage');

@@ -1,13 +1,18 @@
 /**
  * The object that makes a tenant exist: `tenants/<tenant>/manifest.json`
- *   { "version": 1, "tenant_id": …, "system_id": decimal text, "generation": number, "deleted_at_ms": number | null }
+ *   { "version": 1, "tenant_id": …, "system_id": decimal text, "generation": number, "deleted_at_ms": number | null,
+ *     "stripe_blocks": number, "node_id": number, "split_into": number }
  *
- * It is written when the tenant is created, and when its deletion begins. The generation is one below the first that may be claimed
- * (generations.ts). The system identifier is that of every database cluster of the tenant.
+ * It is written when the tenant is created, split, and when its deletion begins. The generation is one below the first that may be claimed
+ * (generations.ts). The system identifier is that of every database cluster of the tenant. Each shard of a tenant is an own tenant here,
+ * `<tenant>-<number><count>`. `node_id` 0 = a shard of a split that is under way; it is taken at a start only once somebody has attached
+ * it. A tenant that was split is never attached again: its layers are what its shards began with.
  */
 import { z } from 'zod';
 import { errorKind, StorageError } from '#shared/core/errors.js';
 import type { TenantId } from '#shared/core/ids.js';
+import type { ShardIdentity } from '#shared/core/shard.js';
+import { DEFAULT_STRIPE_BLOCKS, SHARD_COUNT_MAX, shardOfId } from '#shared/core/shard.js';
 import type { ObjectStore } from '#shared/io/object-store.js';
 import { tenantPrefix } from '../io/object-keys.js';
 
@@ -19,6 +24,10 @@ export interface Manifest {
   readonly generation: number;
   /** Unix time at which deletion began; null while alive. */
   readonly deletedAtMs: number | null;
+  readonly stripeBlocks?: number | undefined;
+  readonly nodeId?: number | undefined;
+  /** Count of the shards that go on in its place. */
+  readonly splitInto?: number | undefined;
 }
 
 const schema = z.object({
@@ -27,7 +36,15 @@ const schema = z.object({
   system_id: z.string().regex(/^\d{1,20}$/),
   generation: z.number().int().min(0).max(0xffff_ffff),
   deleted_at_ms: z.number().int().nullable(),
+  stripe_blocks: z.number().int().min(1).max(0xffff_ffff).optional(),
+  node_id: z.number().int().min(0).optional(),
+  split_into: z.number().int().min(2).max(SHARD_COUNT_MAX).optional(),
 });
+
+/** Which part of its tenant this is. */
+export function shardOf(manifest: Manifest): ShardIdentity {
+  return { ...shardOfId(manifest.tenantId), stripeBlocks: manifest.stripeBlocks ?? DEFAULT_STRIPE_BLOCKS };
+}
 
 function manifestKey(tenantId: TenantId): string {
   return `${tenantPrefix(tenantId)}manifest.json`;
@@ -54,6 +71,9 @@ export async function readManifest(objectStore: ObjectStore, tenantId: TenantId)
     systemId: BigInt(fields.system_id),
     generation: fields.generation,
     deletedAtMs: fields.deleted_at_ms,
+    stripeBlocks: fields.stripe_blocks,
+    nodeId: fields.node_id,
+    splitInto: fields.split_into,
   };
 }
 
@@ -73,6 +93,9 @@ function encode(manifest: Manifest): Uint8Array {
     system_id: manifest.systemId.toString(),
     generation: manifest.generation,
     deleted_at_ms: manifest.deletedAtMs,
+    stripe_blocks: manifest.stripeBlocks,
+    node_id: manifest.nodeId,
+    split_into: manifest.splitInto,
   };
   return Buffer.from(`${JSON.stringify(fields, null, 1)}\n`);
 }

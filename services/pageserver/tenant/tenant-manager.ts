@@ -9,9 +9,13 @@ import { AssertionFailure } from '#shared/core/assert.js';
 import { errorKind, errorText, StorageError } from '#shared/core/errors.js';
 import type { TenantId, TenantTimelineId } from '#shared/core/ids.js';
 import type { AttachMode } from '../io/tenant-gate.js';
+import { formatTtid } from '#shared/core/ids.js';
+import type { Lsn } from '#shared/core/lsn.js';
+import { bareTenantId, checkShards, DEFAULT_STRIPE_BLOCKS, shardId, shardOfId } from '#shared/core/shard.js';
 import { listTenantIds, listTimelineIds, removeTimeline } from '../io/tenant-storage.js';
 import type { TenantOverrides, TenantSettings } from '../core/storage/tenant-settings.js';
 import type { ActiveTimeline } from './active-timeline.js';
+import type { DetachResult } from './detach.js';
 import type { ImportProgress, ImportSource } from './import-timeline.js';
 import type { Attached } from './attach.js';
 import { attachTenant } from './attach.js';
@@ -22,6 +26,8 @@ import type { Manifest } from './manifest.js';
 import { createManifest, readManifest, removeManifest, writeManifest } from './manifest.js';
 import type { SecondaryProgress } from './secondary.js';
 import { SecondaryTenant } from './secondary.js';
+import type { SplitPlan } from './shard-split.js';
+import { prepareSplit, refuseWhileShardsExist, shardIds } from './shard-split.js';
 import { forEachLimited, SerialQueue } from './serial-queue.js';
 import { makeSystemId } from './system-id.js';
 import type { Tenant, TenantEnv } from './tenant.js';
@@ -118,19 +124,53 @@ export class TenantManager {
     return timelines.sort((a, b) => (a.ttid.timelineId < b.ttid.timelineId ? -1 : 1));
   }
 
-  /** False when it existed. */
-  create(tenantId: TenantId, generation = 0): Promise<boolean> {
+  /** A tenant, or one shard of it (shard 0 first: the others take its identity). False when it existed. */
+  create(tenantId: TenantId, stripeBlocks = DEFAULT_STRIPE_BLOCKS, generation = 0): Promise<boolean> {
     return this.#serial(tenantId, async () => {
       if (this.#tenants.has(tenantId)) return false;
+      checkShards(shardOfId(tenantId).count, stripeBlocks);
       const { storage, log } = this.#env;
-      const systemId = makeSystemId(Date.now(), this.#options.random);
-      const manifest: Manifest = { tenantId, systemId, generation: 0, deletedAtMs: null };
       const former = await readManifest(storage.objectStore, tenantId);
       if (former !== null && former.deletedAtMs !== null) await this.#removeObjects(tenantId);
+      const systemId = (await this.#systemIdOfShards(tenantId)) ?? makeSystemId(Date.now(), this.#options.random);
+      const manifest: Manifest = { tenantId, systemId, generation: 0, deletedAtMs: null, stripeBlocks };
       const isNew = await createManifest(storage.objectStore, manifest);
       if (isNew) log.info({ tenant: tenantId }, 'created tenant');
       await this.#attach(tenantId, { mode: 'attached-single', generation });
       return isNew;
+    });
+  }
+
+  /** All shards of one tenant are one database cluster. Null: the first of them, or no shard. */
+  async #systemIdOfShards(tenantId: TenantId): Promise<bigint | null> {
+    const { number, count } = shardOfId(tenantId);
+    if (number === 0) return null;
+    const first = shardId(tenantId, 0, count);
+    const manifest = await readManifest(this.#env.storage.objectStore, first);
+    if (manifest === null) throw new StorageError('precondition', `create shard ${first} before ${tenantId}`);
+    return manifest.systemId;
+  }
+
+  /** Splits a tenant that is not sharded; its shards are attached here then. Again after a failure: goes on. */
+  split(tenantId: TenantId, plan: SplitPlan): Promise<TenantStatus[]> {
+    return this.#serial(tenantId, async () => {
+      const { storage, log } = this.#env;
+      const parent = this.#tenants.get(tenantId);
+      await prepareSplit(storage, tenantId, plan, async () => {
+        if (parent === undefined) throw new StorageError('not-found', `tenant ${tenantId} does not exist here`);
+        this.#tenants.delete(tenantId);
+        await parent.tenant.stop(DETACH_FLUSH_MS);
+        return parent.tenant.manifest;
+      }).catch(async (error: unknown) => {
+        const last = await readManifest(storage.objectStore, tenantId).catch(() => null);
+        const again = { mode: 'attached-single', generation: 0 } as const;
+        if (parent !== undefined && last?.splitInto === undefined) await this.#attach(tenantId, again);
+        throw error;
+      });
+      log.info({ tenant: tenantId, shards: plan.count }, 'split tenant');
+      const children: TenantStatus[] = [];
+      for (const id of shardIds(tenantId, plan.count)) children.push(await this.attach(id, 0));
+      return children;
     });
   }
 
@@ -146,7 +186,7 @@ export class TenantManager {
       await this.setLocation(tenantId, location);
     } catch (error) {
       if (errorKind(error) !== 'not-found' || location.mode !== 'attached-single') throw error;
-      await this.create(tenantId, location.generation);
+      await this.create(tenantId, DEFAULT_STRIPE_BLOCKS, location.generation);
     }
   }
 
@@ -199,6 +239,7 @@ export class TenantManager {
       const manifest = await readManifest(objectStore, tenantId);
       const attached = this.#tenants.get(tenantId);
       if (manifest === null && attached === undefined) return false;
+      if (manifest?.splitInto !== undefined) await refuseWhileShardsExist(objectStore, manifest);
       if (manifest !== null && manifest.deletedAtMs === null) {
         // Whoever has it attached elsewhere writes nothing from here on.
         const { nodeId } = this.#options;
@@ -237,6 +278,21 @@ export class TenantManager {
     return this.#tenant(ttid.tenantId).deleteTimeline(ttid.timelineId);
   }
 
+  /** A new branch of what a branch has as ancestor. Throws StorageError `precondition` for a timeline without one. */
+  async resetBranch(
+    ttid: TenantTimelineId,
+    { successor, lsn, signal }: { successor: TenantTimelineId; lsn: Lsn; signal?: AbortSignal },
+  ): Promise<ActiveTimeline> {
+    const { ancestor } = this.find(ttid).store;
+    if (ancestor === null) throw new StorageError('precondition', `timeline ${formatTtid(ttid)} is no branch`);
+    const origin = { kind: 'branch', ancestorId: ancestor.timelineId, lsn } as const;
+    return (await this.createTimeline(successor, origin, signal)).timeline;
+  }
+
+  async detachAncestor(ttid: TenantTimelineId, signal: AbortSignal): Promise<DetachResult> {
+    return this.#tenant(ttid.tenantId).detachAncestor(ttid.timelineId, signal);
+  }
+
   /** Flushes (for at most flushTimeoutMs a timeline) and closes everything. */
   async stop(flushTimeoutMs: number): Promise<void> {
     this.#isStopping = true;
@@ -246,7 +302,7 @@ export class TenantManager {
   }
 
   #tenant(tenantId: TenantId): Tenant {
-    const attached = this.#tenants.get(tenantId);
+    const attached = this.#tenants.get(tenantId) ?? this.#shardOfBareId(tenantId);
     if (attached !== undefined) return attached.tenant;
     const what = this.#secondaries.has(tenantId) ? 'is only kept as a secondary here' : 'does not exist here';
     throw new StorageError('not-found', `tenant ${tenantId} ${what}`);
@@ -256,6 +312,15 @@ export class TenantManager {
     const secondary = this.#secondaries.get(tenantId);
     if (secondary !== undefined) return secondary;
     throw new StorageError('not-found', `tenant ${tenantId} is no secondary here`);
+  }
+
+  /** A bare tenant id means shard 0, which knows most, or the one shard that is here. */
+  #shardOfBareId(tenantId: TenantId): Attached | undefined {
+    const shards = [...this.#tenants.values()].filter(({ tenant }) => bareTenantId(tenant.id) === tenantId);
+    const first = shards.find(({ tenant }) => shardOfId(tenant.id).number === 0);
+    if (first !== undefined || shards.length < 2) return first ?? shards[0];
+    const example = shards[0]?.tenant.id;
+    throw new StorageError('invalid', `tenant ${tenantId} has several shards here; name one, as in ${example}`);
   }
 
   #serial<T>(tenantId: TenantId, act: () => Promise<T>): Promise<T> {
@@ -273,6 +338,7 @@ export class TenantManager {
     const { objectStore, workDir } = storage;
     const manifest = await readManifest(objectStore, tenantId);
     if (manifest !== null && manifest.deletedAtMs !== null) return this.#removeObjects(tenantId);
+    if (manifest?.splitInto !== undefined) return;
     const known = await readLocation(workDir, tenantId).catch((error: unknown) => {
       log.warn({ tenant: tenantId, reason: errorText(error) }, 'what this tenant was here is not known any more');
       return null;
@@ -282,6 +348,8 @@ export class TenantManager {
     const mode = known?.mode ?? 'attached-single';
     const claim = await newestClaim(objectStore, tenantId);
     const { nodeId, attachAtStart } = this.#options;
+    // Shards of a split that is not finished: nobody's yet.
+    if (claim === null && known === null && manifest?.nodeId === 0) return;
     if (claim === null || claim.nodeId === nodeId || attachAtStart === 'all') {
       // A stale attachment that nobody has superseded was made stale by order, and stays so.
       await this.#attach(tenantId, { mode, generation: mode === 'attached-stale' ? (known?.generation ?? 0) : 0 });

@@ -22,15 +22,20 @@ import {
 import type { TimelineEnv } from './active-timeline.js';
 import { ActiveTimeline } from './active-timeline.js';
 import { bootstrapTimeline } from './bootstrap.js';
+import type { DetachHost, DetachResult } from './detach.js';
+import { detachAncestor } from './detach.js';
 import { ImportSlots } from './import-slots.js';
 import type { ImportProgress, ImportSource } from './import-timeline.js';
 import type { Manifest } from './manifest.js';
+import { shardOf } from './manifest.js';
 import { SerialQueue } from './serial-queue.js';
 import { checkOverrides, readTenantConfig, writeTenantConfig } from './tenant-config.js';
 import type { TenantStatus, TimelineOrigin } from './timeline-status.js';
 
 export interface TenantEnv extends TimelineEnv {
   readonly storage: StorageEnv;
+  /** Of this page server. */
+  readonly nodeId: number;
   /** Tar of the data directory that new root timelines begin with; null = they cannot be made here. */
   readonly initdbImage: string | null;
   /** How long a branch at an LSN of the future waits for it. */
@@ -38,6 +43,8 @@ export interface TenantEnv extends TimelineEnv {
 }
 
 const PG_MAJOR = 15;
+/** WAL that is not flushed by then comes again from the safekeepers. */
+const RELOAD_FLUSH_MS = 30_000;
 const FINISHED_DELETION = 'finished the deletion of a timeline';
 
 export class Tenant {
@@ -56,7 +63,7 @@ export class Tenant {
     this.manifest = manifest;
     this.#env = env;
     this.#overrides = overrides;
-    this.#settings = { current: resolveSettings(env.storage.limits, overrides) };
+    this.#settings = { current: resolveSettings(env.storage.limits, overrides), shard: shardOf(manifest) };
   }
 
   /**
@@ -88,7 +95,8 @@ export class Tenant {
   }
 
   status(): Omit<TenantStatus, 'mode'> {
-    return { tenantId: this.id, generation: this.manifest.generation, timelineCount: this.timelines.size };
+    const { generation } = this.manifest;
+    return { tenantId: this.id, shard: shardOf(this.manifest), generation, timelineCount: this.timelines.size };
   }
 
   get overrides(): TenantOverrides {
@@ -187,6 +195,40 @@ export class Tenant {
     });
   }
 
+  /** Makes a branch independent of its ancestor. Again: finishes what was broken off. Throws StorageError `precondition` for none. */
+  async detachAncestor(timelineId: TimelineId, signal: AbortSignal): Promise<DetachResult> {
+    this.#refuseWhenStopping();
+    const host: DetachHost = {
+      storage: this.#env.storage,
+      generation: this.manifest.generation,
+      timelines: this.timelines,
+      find: (id) => this.find(id),
+      exclusively: (act) =>
+        this.#changes.run(() => {
+          this.#refuseWhenStopping();
+          return act();
+        }),
+      reloadAround: (timelines, change) => this.#reloadAround(timelines, change),
+    };
+    const result = await detachAncestor(host, timelineId, signal);
+    const { detachedFrom, reparented } = result;
+    this.#env.log.info({ tenant: this.id, timeline: timelineId, detachedFrom, reparented }, 'detached from ancestor');
+    return result;
+  }
+
+  async #reloadAround(timelines: readonly ActiveTimeline[], change: () => Promise<void>): Promise<void> {
+    await Promise.all(timelines.map((timeline) => timeline.stop(RELOAD_FLUSH_MS)));
+    try {
+      await change();
+    } finally {
+      const closed = new Map(timelines.map((timeline) => [timeline.ttid.timelineId, timeline]));
+      const { storage } = this.#env;
+      for (const { timelineId, index } of await listTimelines(storage.objectStore, this.id, this.manifest.generation)) {
+        if (closed.has(timelineId)) await this.#reload(index.ttid);
+      }
+    }
+  }
+
   /** Closes all timelines, branches first. */
   async stop(flushTimeoutMs: number): Promise<void> {
     this.#isStopping = true;
@@ -267,7 +309,7 @@ export class Tenant {
     );
   }
 
-  /** A timeline that was stopped for a deletion that could not begin. */
+  /** A timeline that was stopped for a change of its index, or for a deletion that could not begin. */
   async #reload(ttid: TenantTimelineId): Promise<void> {
     const { generation } = this.manifest;
     const found = await loadIndex(this.#env.storage.objectStore, ttid, generation);

@@ -5,6 +5,7 @@
 import { errorKind, errorText, StorageError } from '#shared/core/errors.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import { formatLsn } from '#shared/core/lsn.js';
+import type { ShardIdentity } from '#shared/core/shard.js';
 import { type Key, makeKey } from '../core/key.js';
 import {
   BLOCK_BYTES,
@@ -16,6 +17,7 @@ import {
   type RelTag,
   SLRU_KINDS,
 } from '../core/keyspace.js';
+import { shardOfPage } from '../core/shard-keys.js';
 import type { TimelineStore } from '../core/storage/store.js';
 import type { HeadSizes, TimelineView } from '../core/view/timeline-view.js';
 import { type PageAddress, type PageReader, relationNotFound } from '../edge/page-reader.js';
@@ -51,12 +53,14 @@ interface CachedPrefix {
 export class TimelineReader implements PageReader {
   readonly #head: HeadSizes;
   readonly #store: FastStore;
+  readonly #shard: ShardIdentity;
   readonly #view: TimelineView;
   readonly #supply: WalSupply;
   readonly #prefixes: CachedPrefix[] = [];
 
   constructor(store: FastStore, view: TimelineView, head: HeadSizes, supply: WalSupply) {
     this.#store = store;
+    this.#shard = store.shard;
     this.#view = view;
     this.#head = head;
     this.#supply = supply;
@@ -86,6 +90,7 @@ export class TimelineReader implements PageReader {
 
   tryPage(rel: RelTag, block: number, at: Lsn): Uint8Array | undefined {
     this.#check(rel);
+    if (this.#shard.count > 1) this.#checkShard(rel, block);
     const size = this.#head.relationSize(rel, at);
     if (size === undefined) return undefined;
     if (size === null) return missingFork(rel);
@@ -94,6 +99,7 @@ export class TimelineReader implements PageReader {
   }
 
   async page(rel: RelTag, block: number, at: Lsn): Promise<Uint8Array> {
+    this.#checkShard(rel, block);
     const size = await this.relSize(rel, at);
     if (size === null) return missingFork(rel);
     if (block >= size) return ZERO_PAGE;
@@ -121,6 +127,7 @@ export class TimelineReader implements PageReader {
   /** Key of a page that is to be read; the page itself past the end of its relation; why not. */
   async #keyOf(address: PageAddress, at: Lsn): Promise<Key | Uint8Array | StorageError> {
     try {
+      this.#checkShard(address, address.block);
       const known = this.#store.isClosed ? undefined : this.#head.relationSize(address, at);
       const size = known === undefined ? await this.relSize(address, at) : known;
       if (size === null) return missingFork(address);
@@ -143,8 +150,19 @@ export class TimelineReader implements PageReader {
 
   async slruSegment(kind: number, segno: number, at: Lsn): Promise<Uint8Array | null> {
     if (this.#store.isClosed) throw closed();
+    const { number, count } = this.#shard;
+    if (number > 0) throw new StorageError('precondition', `this is shard ${number} of ${count}; shard 0 has SLRUs`);
     const known = SLRU_KINDS.find((candidate) => candidate === kind);
     return known === undefined ? null : this.#view.slruSegment(known, segno, at);
+  }
+
+  /** A compute with an old shard map: its connection is closed, so that it comes again, with the new one if there is one. */
+  #checkShard(rel: RelTag, block: number): void {
+    const shard = this.#shard;
+    const owner = shardOfPage(shard, rel, block);
+    if (owner === shard.number) return;
+    const what = `block ${block} of ${formatRel(rel)} lies on shard ${owner} of ${shard.count}`;
+    throw new StorageError('fenced', `${what}; this is shard ${shard.number}`);
   }
 
   /** A connection may outlive the timeline that it reads: what a closed one remembers is out of date. */

@@ -1,4 +1,5 @@
 /** What is told about a timeline by gRPC and HTTP. */
+import type { ShardIdentity } from '#shared/core/shard.js';
 import type { TenantId, TenantTimelineId } from '#shared/core/ids.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import type { AncestorPoint } from '../core/storage/store.js';
@@ -35,6 +36,7 @@ export interface TimelineStatus {
 
 export interface TenantStatus {
   readonly tenantId: TenantId;
+  readonly shard: ShardIdentity;
   readonly generation: number;
   readonly mode: LocationMode;
   readonly timelineCount: number;

@@ -11,7 +11,6 @@ import { StorageError } from '#shared/core/errors.js';
 import type { TenantTimelineId } from '#shared/core/ids.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import { lsn, lsnFromWire } from '#shared/core/lsn.js';
-import type { RealWal } from '#shared/postgres/testing/real-wal.js';
 import type { ResponseWriter } from '#shared/rpc/handlers.js';
 import { bidi, clientStream, serverStream, unary } from '#shared/rpc/handlers.js';
 import type { GrpcServer } from '#shared/rpc/server.js';
@@ -20,6 +19,13 @@ import { silentLogger } from '#shared/runtime/log.js';
 
 const ANNOUNCE_MS = 50;
 const POLL_MS = 10;
+
+/** Where recorded WAL lies: in memory (RealWal), or in files. */
+export interface RecordedWal {
+  readonly startLsn: Lsn;
+  readonly endLsn: Lsn;
+  readonly bytes: { subarray(start: number, end: number): Buffer };
+}
 
 export class WalSource {
   /** WAL below may be read. */
@@ -33,11 +39,11 @@ export class WalSource {
   isAnnouncing = true;
   /** Changes a message on its way, for damage. */
   tamper: ((response: StreamWalResponse) => StreamWalResponse) | null = null;
-  readonly #wal: RealWal;
+  readonly #wal: RecordedWal;
   readonly #ttid: TenantTimelineId;
   #server: GrpcServer | null = null;
 
-  constructor(ttid: TenantTimelineId, wal: RealWal) {
+  constructor(ttid: TenantTimelineId, wal: RecordedWal) {
     this.#ttid = ttid;
     this.#wal = wal;
     this.availableLsn = wal.endLsn;

@@ -102,7 +102,9 @@ class Scrub {
       this.note('damaged', { key: `${tenantPrefix(tenantId)}manifest.json`, sizeBytes: 0 }, errorText(manifest));
       return;
     }
-    for (const timeline of this.sort(tenantId, objects).values()) await this.timeline(timeline);
+    // What a tenant that was split has left, its shards may read.
+    const isSplit = manifest instanceof Object && 'splitInto' in manifest && manifest.splitInto !== undefined;
+    for (const timeline of this.sort(tenantId, objects).values()) await this.timeline(timeline, isSplit);
   }
 
   /** Objects of a tenant that does not exist: of a deletion that nobody finished, or of foreign hand. */
@@ -145,7 +147,7 @@ class Scrub {
     }
   }
 
-  private async timeline({ ttid, layers }: TimelineObjects): Promise<void> {
+  private async timeline({ ttid, layers }: TimelineObjects, isSplit: boolean): Promise<void> {
     this.timelineCount++;
     // Anew, after the layers were listed.
     const keys = await this.store.list(indexKeyPrefix(ttid));
@@ -160,16 +162,16 @@ class Scrub {
     const index = indexes.get(newest);
     if (index !== undefined) await this.named(index, layers);
     // Without knowing all indexes nothing is called an orphan.
-    if (isDoubtful) return;
+    if (isDoubtful || isSplit) return;
     await this.orphans({ ttid, layers, keys }, indexes, index === undefined ? null : newest);
   }
 
   /** Everything that the newest index names. */
   private async named(index: IndexPart, layers: readonly ObjectInfo[]): Promise<void> {
-    const prefix = timelinePrefix(index.ttid);
     const there = new Map(layers.map((layer) => [layer.key, layer]));
-    for (const [name, { sizeBytes, crc }] of index.layers) {
-      const key = prefix + name;
+    for (const [name, { sizeBytes, crc, heldBy }] of index.layers) {
+      // Of a shard: where the tenant left it that was split.
+      const key = timelinePrefix({ ...index.ttid, tenantId: heldBy ?? index.ttid.tenantId }) + name;
       const found = there.get(key) ?? (await this.store.head(key));
       this.layerCount++;
       this.layerBytes += sizeBytes;
@@ -188,7 +190,7 @@ class Scrub {
   private async isStillNamed(key: string, { ttid }: IndexPart): Promise<boolean> {
     const newest = (await this.store.list(indexKeyPrefix(ttid))).at(-1);
     const index = newest === undefined ? null : await this.readIndex(newest);
-    return index?.layers.has(key.slice(timelinePrefix(ttid).length)) ?? false;
+    return index?.layers.has(key.slice(key.lastIndexOf('/') + 1)) ?? false;
   }
 
   private async checkCrc(key: string, layer: { sizeBytes: number; crc: number }, index: IndexPart): Promise<void> {

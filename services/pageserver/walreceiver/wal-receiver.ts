@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { AssertionFailure } from '#shared/core/assert.js';
 import { errorKind, errorText } from '#shared/core/errors.js';
 import { formatLsn, INVALID_LSN } from '#shared/core/lsn.js';
+import { bareTtid } from '#shared/core/shard.js';
 import type { Logger } from '#shared/runtime/log.js';
 import type { TimelineStore } from '../core/storage/store.js';
 import type { BrokerFeed } from './broker-feed.js';
@@ -75,7 +76,7 @@ export class WalReceiver {
   constructor(options: WalReceiverOptions) {
     this.#options = options;
     this.#policy = new ReceiverPolicy(options.policy);
-    this.#unsubscribe = options.feed.subscribe(options.store.ttid, (state) => {
+    this.#unsubscribe = options.feed.subscribe(bareTtid(options.store.ttid), (state) => {
       this.#policy.noteInfo(state, performance.now());
       this.#decide();
     });
@@ -141,7 +142,7 @@ export class WalReceiver {
     }
     const isUrgent = this.#waitingReaders > 0 || this.#options.hasWaitingReaders();
     const need = isUrgent ? 'urgent' : this.#hasBeenConnected ? 'none' : 'idle';
-    if (this.#policy.discoveryDue(need, nowMs)) feed.requestDiscovery(store.ttid);
+    if (this.#policy.discoveryDue(need, nowMs)) feed.requestDiscovery(bareTtid(store.ttid));
   }
 
   #disconnect(): void {
@@ -191,7 +192,7 @@ export class WalReceiver {
     const applier = new WalApplier(store, sink, stats);
     const connection = new WalConnection({
       addr: to.grpcAddr,
-      ttid: store.ttid,
+      ttid: bareTtid(store.ttid),
       startLsn: applier.inputLsn,
       clientName,
       onMessage: async (message) => {
@@ -255,6 +256,8 @@ export class WalReceiver {
       diskConsistentLsn: BigInt(store.diskConsistentLsn),
       remoteConsistentLsn: BigInt(store.remoteConsistentLsn),
       replyTimeUs: BigInt(Date.now()) * 1000n,
+      shardNumber: store.shard.number,
+      shardCount: store.shard.count,
     });
   }
 }

@@ -42,6 +42,8 @@ describe('WAL tail', () => {
 describe('feedback book', () => {
   const at = (received: number, replyTimeUs = 0): PageserverFeedback => ({
     timelineSizeBytes: 1,
+    shardNumber: 0,
+    shardCount: 0,
     lastReceivedLsn: lsn(received),
     diskConsistentLsn: lsn(received - 1),
     remoteConsistentLsn: lsn(received - 2),
@@ -61,5 +63,28 @@ describe('feedback book', () => {
     book.remove(1);
     assert.equal(received(), 100);
     assert.equal(book.readerCount, 0);
+  });
+
+  it('takes the least of the shards, also of one that is away, and knows nothing before all have spoken', () => {
+    const book = new FeedbackBook();
+    const shard = (shardNumber: number, received: number) => ({ ...at(received), shardNumber, shardCount: 2 });
+    const remote = (): number | null => book.merged?.remoteConsistentLsn ?? null;
+    book.put(1, at(90));
+    assert.equal(remote(), 88);
+    // Split: the tenant as a whole does not count any more.
+    book.put(2, shard(0, 200));
+    assert.equal(remote(), 0);
+    book.put(3, shard(1, 100));
+    assert.equal(remote(), 98);
+    book.put(4, shard(1, 150));
+    assert.equal(remote(), 148);
+    book.remove(3);
+    book.remove(4);
+    book.put(2, shard(0, 300));
+    assert.equal(remote(), 148);
+    book.put(5, shard(1, 250));
+    assert.equal(remote(), 248);
+    book.put(1, at(1000));
+    assert.equal(remote(), 248);
   });
 });

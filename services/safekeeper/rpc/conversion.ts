@@ -14,6 +14,7 @@ import type {
   TimelineStatus,
 } from '#gen/neon/safekeeper/v1/safekeeper.js';
 import type { AcceptorReply, ControlState, GreetingInput, Membership, ProposerInput } from '../core/acceptor-types.js';
+import { checkShards, DEFAULT_STRIPE_BLOCKS } from '#shared/core/shard.js';
 import type { PageserverFeedback } from '../core/feedback.js';
 import { newControlState } from '../core/control-state.js';
 import { NO_MEMBERSHIP } from '../core/membership.js';
@@ -152,6 +153,7 @@ export function feedbackFromWire(message: WireFeedback): PageserverFeedback {
     diskConsistentLsn: positionFromWire(message.diskConsistentLsn),
     remoteConsistentLsn: positionFromWire(message.remoteConsistentLsn),
     replyTimeUs: Number(BigInt.asIntN(53, message.replyTimeUs)),
+    ...shardFromWire(message),
   };
 }
 
@@ -163,6 +165,12 @@ function feedbackToWire(feedback: PageserverFeedback): WireFeedback {
     remoteConsistentLsn: lsnToWire(feedback.remoteConsistentLsn),
     replyTimeUs: BigInt(feedback.replyTimeUs),
   };
+}
+
+function shardFromWire({ shardNumber = 0, shardCount = 0 }: WireFeedback): { shardNumber: number; shardCount: number } {
+  checkShards(shardCount, DEFAULT_STRIPE_BLOCKS);
+  if (shardNumber < Math.max(1, shardCount)) return { shardNumber, shardCount };
+  throw new StorageError('invalid', `there is no shard ${shardNumber} of ${shardCount}`);
 }
 
 export function createRequestFromWire(request: CreateTimelineRequest, nowMs: number): ControlState {

@@ -36,6 +36,12 @@ export interface PageserverFeedback {
   remoteConsistentLsn: bigint;
   /** When the feedback was made, microseconds since the Unix epoch. */
   replyTimeUs: bigint;
+  /** Which shard of the tenant the page server holds; positions count only together with those of all its other shards. */
+  shardNumber?:
+    | number
+    | undefined;
+  /** Into how many shards the tenant is split; 0 = it is not. */
+  shardCount?: number | undefined;
 }
 
 function createBaseTenantTimelineId(): TenantTimelineId {
@@ -226,6 +232,8 @@ function createBasePageserverFeedback(): PageserverFeedback {
     diskConsistentLsn: 0n,
     remoteConsistentLsn: 0n,
     replyTimeUs: 0n,
+    shardNumber: undefined,
+    shardCount: undefined,
   };
 }
 
@@ -262,6 +270,12 @@ export const PageserverFeedback: MessageFns<PageserverFeedback> = {
         throw new globalThis.Error("value provided for field message.replyTimeUs of type int64 too large");
       }
       writer.uint32(40).int64(message.replyTimeUs);
+    }
+    if (message.shardNumber !== undefined) {
+      writer.uint32(48).uint32(message.shardNumber);
+    }
+    if (message.shardCount !== undefined) {
+      writer.uint32(56).uint32(message.shardCount);
     }
     return writer;
   },
@@ -319,6 +333,22 @@ export const PageserverFeedback: MessageFns<PageserverFeedback> = {
             message.replyTimeUs = reader.int64() as bigint;
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.shardNumber = reader.uint32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.shardCount = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -358,6 +388,16 @@ export const PageserverFeedback: MessageFns<PageserverFeedback> = {
         : isSet(object.reply_time_us)
         ? BigInt(object.reply_time_us)
         : 0n,
+      shardNumber: isSet(object.shardNumber)
+        ? globalThis.Number(object.shardNumber)
+        : isSet(object.shard_number)
+        ? globalThis.Number(object.shard_number)
+        : undefined,
+      shardCount: isSet(object.shardCount)
+        ? globalThis.Number(object.shardCount)
+        : isSet(object.shard_count)
+        ? globalThis.Number(object.shard_count)
+        : undefined,
     };
   },
 
@@ -377,6 +417,12 @@ export const PageserverFeedback: MessageFns<PageserverFeedback> = {
     }
     if (message.replyTimeUs !== 0n) {
       obj.replyTimeUs = message.replyTimeUs.toString();
+    }
+    if (message.shardNumber !== undefined) {
+      obj.shardNumber = Math.round(message.shardNumber);
+    }
+    if (message.shardCount !== undefined) {
+      obj.shardCount = Math.round(message.shardCount);
     }
     return obj;
   },
@@ -402,6 +448,8 @@ export const PageserverFeedback: MessageFns<PageserverFeedback> = {
     message.replyTimeUs = (object.replyTimeUs !== undefined && object.replyTimeUs !== null)
       ? BigInt(object.replyTimeUs)
       : 0n;
+    message.shardNumber = object.shardNumber ?? undefined;
+    message.shardCount = object.shardCount ?? undefined;
     return message;
   },
 };

@@ -165,7 +165,7 @@ export interface GetStatusResponse {
 
 /** Parameters of a new tenant. */
 export interface CreateTenantRequest {
-  /** 32 hex digits. */
+  /** 32 hex digits; or one shard of a tenant, `<32 hex digits>-<number><count>`, both two hex digits (shard.proto). */
   tenantId: string;
 }
 
@@ -209,6 +209,12 @@ export interface TenantInfo {
   generation: number;
   /** Timelines. */
   timelineCount: number;
+  /** Which shard of its tenant this is. */
+  shardNumber: number;
+  /** Shards of the tenant; 0 = it is not split. */
+  shardCount: number;
+  /** Neighbouring blocks of a relation that stay together. */
+  stripeSize: number;
 }
 
 /** Names the tenant to delete. */
@@ -1126,7 +1132,7 @@ export const ListTenantsResponse: MessageFns<ListTenantsResponse> = {
 };
 
 function createBaseTenantInfo(): TenantInfo {
-  return { tenantId: "", generation: 0, timelineCount: 0 };
+  return { tenantId: "", generation: 0, timelineCount: 0, shardNumber: 0, shardCount: 0, stripeSize: 0 };
 }
 
 export const TenantInfo: MessageFns<TenantInfo> = {
@@ -1139,6 +1145,15 @@ export const TenantInfo: MessageFns<TenantInfo> = {
     }
     if (message.timelineCount !== 0) {
       writer.uint32(24).uint32(message.timelineCount);
+    }
+    if (message.shardNumber !== 0) {
+      writer.uint32(32).uint32(message.shardNumber);
+    }
+    if (message.shardCount !== 0) {
+      writer.uint32(40).uint32(message.shardCount);
+    }
+    if (message.stripeSize !== 0) {
+      writer.uint32(48).uint32(message.stripeSize);
     }
     return writer;
   },
@@ -1180,6 +1195,30 @@ export const TenantInfo: MessageFns<TenantInfo> = {
             message.timelineCount = reader.uint32();
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.shardNumber = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.shardCount = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.stripeSize = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1205,6 +1244,21 @@ export const TenantInfo: MessageFns<TenantInfo> = {
         : isSet(object.timeline_count)
         ? globalThis.Number(object.timeline_count)
         : 0,
+      shardNumber: isSet(object.shardNumber)
+        ? globalThis.Number(object.shardNumber)
+        : isSet(object.shard_number)
+        ? globalThis.Number(object.shard_number)
+        : 0,
+      shardCount: isSet(object.shardCount)
+        ? globalThis.Number(object.shardCount)
+        : isSet(object.shard_count)
+        ? globalThis.Number(object.shard_count)
+        : 0,
+      stripeSize: isSet(object.stripeSize)
+        ? globalThis.Number(object.stripeSize)
+        : isSet(object.stripe_size)
+        ? globalThis.Number(object.stripe_size)
+        : 0,
     };
   },
 
@@ -1219,6 +1273,15 @@ export const TenantInfo: MessageFns<TenantInfo> = {
     if (message.timelineCount !== 0) {
       obj.timelineCount = Math.round(message.timelineCount);
     }
+    if (message.shardNumber !== 0) {
+      obj.shardNumber = Math.round(message.shardNumber);
+    }
+    if (message.shardCount !== 0) {
+      obj.shardCount = Math.round(message.shardCount);
+    }
+    if (message.stripeSize !== 0) {
+      obj.stripeSize = Math.round(message.stripeSize);
+    }
     return obj;
   },
 
@@ -1230,6 +1293,9 @@ export const TenantInfo: MessageFns<TenantInfo> = {
     message.tenantId = object.tenantId ?? "";
     message.generation = object.generation ?? 0;
     message.timelineCount = object.timelineCount ?? 0;
+    message.shardNumber = object.shardNumber ?? 0;
+    message.shardCount = object.shardCount ?? 0;
+    message.stripeSize = object.stripeSize ?? 0;
     return message;
   },
 };

@@ -13,6 +13,7 @@ import { MainDataReader } from '#shared/postgres/main-data-reader.js';
 import { type WalRecord, XLR_RMGR_INFO_MASK } from '#shared/postgres/wal-record.js';
 import { makeKey } from '../key.js';
 import { databaseKey, type DatabaseTag } from '../keyspace.js';
+import { shardOfPage } from '../shard-keys.js';
 import { VALUE_IMAGE } from '../storage/store.js';
 import type { HeadState } from './head-state.js';
 import type { Relation } from './relations.js';
@@ -98,8 +99,9 @@ async function copyDatabase(
     const to = relations.obtain(target.spc, target.db, from.rel, from.fork);
     relations.create(to, lsn);
     for (let block = 0; block < from.sizeBlocks; block++) {
-      const page = await store.getPage(makeKey(from.blocks, block), at);
       relations.include(to, block, lsn);
+      if (shardOfPage(store.shard, to, block) !== store.shard.number) continue;
+      const page = await store.getPage(makeKey(from.blocks, block), at);
       store.put(makeKey(to.blocks, block), lsn, VALUE_IMAGE, page === null ? new Uint8Array(0) : page.slice());
     }
   }

@@ -9,6 +9,7 @@ import { RM_HEAP, RM_HEAP2, RM_XLOG, XLOG_FPI, XLOG_FPI_FOR_HINT } from '#shared
 import { blockImage, IMAGE_PLAIN, type WalRecord, XLR_RMGR_INFO_MASK } from '#shared/postgres/wal-record.js';
 import { makeKey } from '../key.js';
 import { BLOCK_BYTES, FORK_VM, formatRel } from '../keyspace.js';
+import { shardOfPage } from '../shard-keys.js';
 import { vmChanges } from '../redo/page-effects.js';
 import { changesNothing, encodeSlimRecord, slimWillInit } from '../redo/slim-record.js';
 import { VALUE_IMAGE, VALUE_INIT, VALUE_RECORD } from '../storage/store.js';
@@ -18,6 +19,7 @@ const HALF = 0x1_0000_0000;
 
 export function ingestBlocks(head: HeadState, record: WalRecord): void {
   const { relations, store } = head;
+  const { shard } = store;
   const lsn = record.endLsn;
   for (let id = 0; id <= record.maxBlockId; id++) {
     if (record.blockPresent[id] === 0 || changesNothing(record, id)) continue;
@@ -31,6 +33,7 @@ export function ingestBlocks(head: HeadState, record: WalRecord): void {
     const block = record.blockNumber[id]!;
     const isNew = relations.include(relation, block, lsn);
     const key = makeKey(relation.blocks, block);
+    if (shardOfPage(shard, relation, block) !== shard.number) continue;
     if (isPlainFullPage(record, id)) {
       store.put(key, lsn, VALUE_IMAGE, fullPage(record, id));
     } else {

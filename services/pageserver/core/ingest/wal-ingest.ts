@@ -33,17 +33,22 @@ import { ingestClog, ingestCommitTs, ingestMultixact } from './slru-records.js';
 import { ingestSmgr } from './smgr-records.js';
 import { ingestXact } from './xact-records.js';
 
+const SHARD_ZERO_ONLY: ReadonlySet<number> = new Set([RM_MULTIXACT, RM_COMMIT_TS, RM_REPLORIGIN, RM_LOGICALMSG]);
+
 export class WalIngest {
   private readonly head: HeadState;
   private readonly checkpoint: CheckpointState;
   /** Versions of the head state below this are only in the store. */
   private readonly openedLsn: Lsn;
+  /** This is a shard other than shard 0. */
+  private readonly isPart: boolean;
   recordCount = 0;
 
   private constructor(head: HeadState, checkpoint: CheckpointState, openedLsn: Lsn) {
     this.head = head;
     this.checkpoint = checkpoint;
     this.openedLsn = openedLsn;
+    this.isPart = head.store.shard.number > 0;
   }
 
   /** Scans the metadata at the store's lastRecordLsn; the first record to ingest is the one behind it. */
@@ -59,9 +64,11 @@ export class WalIngest {
    */
   ingest(record: WalRecord): void | Promise<void> {
     this.recordCount++;
+    // Their effects are shard 0's (shard-keys.ts).
+    if (this.isPart && SHARD_ZERO_ONLY.has(record.rmid)) return this.finish(record);
     switch (record.rmid) {
       case RM_XACT:
-        ingestXact(this.head, record, this.checkpoint.tracksCommitTimes);
+        ingestXact(this.head, record, !this.isPart && this.checkpoint.tracksCommitTimes);
         break;
       case RM_SMGR:
         ingestSmgr(this.head, record);
@@ -81,7 +88,7 @@ export class WalIngest {
         ingestMultixact(this.head, record, this.checkpoint.nextMulti);
         break;
       case RM_XLOG:
-        ingestParameters(this.head, record, this.checkpoint);
+        if (!this.isPart) ingestParameters(this.head, record, this.checkpoint);
         break;
       case RM_COMMIT_TS:
         ingestCommitTs(this.head, record);
@@ -122,6 +129,6 @@ export class WalIngest {
   private finish(record: WalRecord): void {
     this.head.relations.flush(record.endLsn);
     this.head.slrus.flush(record.endLsn);
-    this.checkpoint.ingest(record);
+    if (!this.isPart) this.checkpoint.ingest(record);
   }
 }

@@ -28,7 +28,7 @@ export interface ImagePlanOptions<L> {
 }
 
 /** The key space cut at every end of a layer. */
-class Intervals<L extends LayerSpan> {
+export class Intervals<L extends LayerSpan> {
   readonly bounds: readonly Key[];
   private readonly indexOf: ReadonlyMap<Key, number>;
 
@@ -62,17 +62,21 @@ export function planImages<L extends LayerSpan>(layers: readonly L[], options: I
   for (const delta of deltas) {
     for (const i of intervals.of(delta)) depths[i]! += delta.lsnEnd > imageLsns[i]! + 1 ? 1 : 0;
   }
-  const chosen = bounds.map((start, i) => {
-    const isRefused = options.refused.has(start) && keyAfter(start) === bounds[i + 1];
-    return depths[i]! >= options.imageCreationThreshold && !isRefused;
+  const chosen = bounds.map((_, i) => {
+    return depths[i]! >= options.imageCreationThreshold && !isRefusedAt(bounds, i, options.refused);
   });
   widen(chosen, images.filter(options.canRewrite), intervals, imageLsns, at);
   const ranges = rangesOf(chosen, bounds);
   return ranges.length === 0 ? null : { lsn: at, ranges };
 }
 
+/** Whether an interval is just one key of which no image could be made. */
+export function isRefusedAt(bounds: readonly Key[], i: number, refused: ReadonlySet<Key>): boolean {
+  return refused.has(bounds[i]!) && keyAfter(bounds[i]!) === bounds[i + 1];
+}
+
 /** Where an image layer is the newest: all of that, or nothing. Layers of one LSN are disjoint, so one pass is enough. */
-function widen<L extends LayerSpan>(
+export function widen<L extends LayerSpan>(
   chosen: boolean[],
   images: readonly L[],
   intervals: Intervals<L>,
@@ -86,7 +90,7 @@ function widen<L extends LayerSpan>(
   }
 }
 
-function rangesOf(chosen: readonly boolean[], bounds: readonly Key[]): KeySpan[] {
+export function rangesOf(chosen: readonly boolean[], bounds: readonly Key[]): KeySpan[] {
   const ranges: { start: Key; end: Key }[] = [];
   for (let i = 0; i + 1 < bounds.length; i++) {
     if (chosen[i] !== true) continue;

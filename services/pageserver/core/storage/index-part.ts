@@ -8,8 +8,9 @@ import { crc32 } from 'node:zlib';
 import { StorageError } from '#shared/core/errors.js';
 import { formatLsn, parseLsn } from '#shared/core/lsn.js';
 import type { Lsn } from '#shared/core/lsn.js';
-import type { TenantTimelineId } from '#shared/core/ids.js';
-import { parseTenantId, parseTimelineId } from '#shared/core/ids.js';
+import type { TenantId, TenantTimelineId } from '#shared/core/ids.js';
+import { parseTimelineId } from '#shared/core/ids.js';
+import { parseShardId } from '#shared/core/shard.js';
 import { parseLayerFileName } from './layer-name.js';
 import type { AncestorPoint } from './store.js';
 import type { TimePoint } from './time-points.js';
@@ -20,6 +21,8 @@ export interface LayerMetadata {
   readonly sizeBytes: number;
   /** CRC-32 of the whole file. */
   readonly crc: number;
+  /** The shard under whose name the object lies, when it is not the index' own: of before a split. It is never deleted from here. */
+  readonly heldBy?: TenantId;
 }
 
 export interface IndexPart {
@@ -38,6 +41,8 @@ export interface IndexPart {
   readonly deletedAtMs: number | null;
   /** An import is under way: nobody may use the timeline, and whoever loads the tenant removes it. Absent = no. */
   readonly isImporting?: boolean;
+  /** What its ancestor was before it became independent of it. Absent = it always was, or is none. */
+  readonly detachedFrom?: AncestorPoint;
   /** When commits were, oldest first; those of an ancestor are in its own index. */
   readonly timePoints: readonly TimePoint[];
   /** By file name. */
@@ -59,9 +64,15 @@ export function encodeIndexPart(index: IndexPart): Uint8Array {
     min_readable_lsn: formatLsn(index.minReadableLsn),
     deleted_at_ms: index.deletedAtMs,
     ...(index.isImporting === true ? { importing: true } : {}),
+    ...(index.detachedFrom === undefined
+      ? {}
+      : { detached_from: index.detachedFrom.timelineId, detached_at_lsn: formatLsn(index.detachedFrom.lsn) }),
     time_points: index.timePoints.map((point) => `${formatLsn(point.lsn)} ${point.timeMs}`),
     layer_metadata: Object.fromEntries(
-      [...index.layers].map(([name, layer]) => [name, { file_size: layer.sizeBytes, crc32: layer.crc }]),
+      [...index.layers].map(([name, layer]) => [
+        name,
+        { file_size: layer.sizeBytes, crc32: layer.crc, held_by: layer.heldBy },
+      ]),
     ),
   };
   const document = { version: INDEX_VERSION, crc32: crc32(JSON.stringify(body)), index: body };
@@ -105,7 +116,8 @@ function parseLayers(value: unknown): Map<string, LayerMetadata> {
   for (const [name, fields] of Object.entries(value as Record<string, unknown>)) {
     parseLayerFileName(name);
     const layer = new Fields(fields, name);
-    layers.set(name, { sizeBytes: layer.count('file_size'), crc: layer.count('crc32') });
+    const heldBy = layer.value('held_by') === undefined ? {} : { heldBy: parseShardId(layer.text('held_by')) };
+    layers.set(name, { sizeBytes: layer.count('file_size'), crc: layer.count('crc32'), ...heldBy });
   }
   return layers;
 }
@@ -135,7 +147,7 @@ function parseBody(value: unknown): IndexPart {
   if (!/^\d{1,20}$/.test(systemId)) throw new StorageError('corrupt', 'system_id is not a number');
   new Fields(body.value('layer_metadata'), 'layer_metadata');
   return {
-    ttid: { tenantId: parseTenantId(body.text('tenant_id')), timelineId: parseTimelineId(body.text('timeline_id')) },
+    ttid: { tenantId: parseShardId(body.text('tenant_id')), timelineId: parseTimelineId(body.text('timeline_id')) },
     pgMajor: body.count('pg_version'),
     systemId: BigInt(systemId),
     segSize: body.count('wal_seg_size'),
@@ -149,6 +161,11 @@ function parseBody(value: unknown): IndexPart {
     minReadableLsn: body.lsn('min_readable_lsn'),
     deletedAtMs: body.value('deleted_at_ms') === null ? null : body.count('deleted_at_ms'),
     ...(body.value('importing') === true ? { isImporting: true } : {}),
+    ...(body.value('detached_from') === undefined
+      ? {}
+      : {
+          detachedFrom: { timelineId: parseTimelineId(body.text('detached_from')), lsn: body.lsn('detached_at_lsn') },
+        }),
     timePoints: parseTimePoints(body.value('time_points')),
     layers: parseLayers(body.value('layer_metadata')),
   };

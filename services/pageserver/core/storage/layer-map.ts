@@ -81,6 +81,7 @@ export class LayerMap<L extends LayerSpan> {
   readonly layers: readonly L[];
   /** End of the newest layer; 0 without layers. No version at or above it is in any of them. */
   readonly lsnEnd: Lsn;
+  readonly level0Count: number;
   private readonly deltas: readonly Run<L>[];
   private readonly images: readonly Run<L>[];
 
@@ -90,6 +91,7 @@ export class LayerMap<L extends LayerSpan> {
     this.deltas = makeRuns(layers.filter((layer) => layer.kind === 'delta'));
     this.images = makeRuns(layers.filter((layer) => layer.kind === 'image'));
     checkOrder(this.deltas);
+    this.level0Count = layers.reduce((count, layer) => count + (isL0(layer) ? 1 : 0), 0);
     this.lsnEnd = lsn(layers.reduce((end, layer) => Math.max(end, layer.lsnEnd), 0));
   }
 

@@ -14,6 +14,9 @@ import {
   slruBlocks,
   type SlruKind,
 } from '../keyspace.js';
+import type { ShardIdentity } from '#shared/core/shard.js';
+import { UNSHARDED } from '#shared/core/shard.js';
+import { shardFilter } from '../shard-keys.js';
 import type { ScanEntry } from './store.js';
 
 export interface LiveSizes {
@@ -21,6 +24,8 @@ export interface LiveSizes {
   readonly relations: readonly (readonly [number, number, number, number, number])[];
   /** [kind, segment number, pages]. */
   readonly segments: readonly (readonly [SlruKind, number, number])[];
+  /** Of a tenant with shards: what others hold does not count. */
+  readonly shard?: ShardIdentity;
 }
 
 /** From scans of RELATION_SIZE_RANGE and SLRU_SIZE_RANGE. Throws StorageError `corrupt`. */
@@ -43,5 +48,6 @@ export function liveKeys(sizes: LiveSizes | null): (key: Key) => boolean {
   const counts = new Map<number, number>();
   for (const [spc, db, rel, fork, blocks] of sizes.relations) counts.set(relationBlocks(spc, db, rel, fork), blocks);
   for (const [kind, segno, pages] of sizes.segments) counts.set(slruBlocks(kind, segno), pages);
-  return (key) => !isPageKey(key) || keyBlock(key) < (counts.get(keyPrefixId(key)) ?? 0);
+  const isOurs = shardFilter(sizes.shard ?? UNSHARDED) ?? (() => true);
+  return (key) => (!isPageKey(key) || keyBlock(key) < (counts.get(keyPrefixId(key)) ?? 0)) && isOurs(key);
 }

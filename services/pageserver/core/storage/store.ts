@@ -13,6 +13,7 @@
  */
 import type { StorageError } from '#shared/core/errors.js';
 import type { Lsn } from '#shared/core/lsn.js';
+import type { ShardIdentity } from '#shared/core/shard.js';
 import type { TenantTimelineId } from '#shared/core/ids.js';
 import type { Key } from '../key.js';
 
@@ -43,6 +44,8 @@ export interface TimelineStore {
   /** End of the initdb image of the root timeline. */
   readonly initdbLsn: Lsn;
   readonly ancestor: AncestorPoint | null;
+  /** Which part of the tenant is kept: versions of other keys that are put are left out. */
+  readonly shard: ShardIdentity;
 
   /** End of the last record whose versions are all in. Reads above it must wait (`waitLsn`). */
   readonly lastRecordLsn: Lsn;

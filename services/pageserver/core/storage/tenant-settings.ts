@@ -1,3 +1,5 @@
+import type { ShardIdentity } from '#shared/core/shard.js';
+
 /** What can be set for a tenant while it is in use. Defaults are the server's limits. */
 export interface TenantSettings {
   /** WAL below this distance from the head is no reason to keep history. */
@@ -22,6 +24,8 @@ export type TenantOverrides = { readonly [K in keyof TenantSettings]?: TenantSet
 /** Shared by the timelines of a tenant: a change replaces `current`. */
 export interface SettingsRef {
   current: TenantSettings;
+  /** Which part of the tenant this is; absent = all of it. */
+  readonly shard?: ShardIdentity | undefined;
 }
 
 export function resolveSettings(defaults: TenantSettings, overrides: TenantOverrides = {}): TenantSettings {

@@ -30,6 +30,8 @@ const POINTS_MAX = 60_000;
 
 /** 2000-01-01, the epoch of commit times, in Unix time. */
 const POSTGRES_EPOCH_MS = 946_684_800_000;
+/** In the year 33658; the index writes at most 15 digits. */
+const TIME_MS_END = 1e15;
 
 const FIRST_CLOG_KEY = { field1: 1, field2: SLRU_CLOG, field3: 0, field4: 0, field5: 0, field6: 0 };
 const CLOG_START = keyOf(FIRST_CLOG_KEY);
@@ -69,7 +71,10 @@ export function layerPoints(layer: MemoryLayer): TimePoint[] {
   layer.scan(CLOG_START, CLOG_END, MAX_LSN, (_key, newest) => {
     for (let at = newest; at !== NO_VERSION; at = layer.before(at)) {
       const timeUs = clogCommitTime(layer.valueAt(at));
-      if (timeUs !== null) found.push({ lsn: layer.lsnAt(at), timeMs: POSTGRES_EPOCH_MS + Math.floor(timeUs / 1000) });
+      if (timeUs === null) continue;
+      const timeMs = POSTGRES_EPOCH_MS + Math.floor(timeUs / 1000);
+      // A clock that is that wrong says nothing, and the index could not be read again.
+      if (timeMs >= 0 && timeMs < TIME_MS_END) found.push({ lsn: layer.lsnAt(at), timeMs });
     }
   });
   found.sort((a, b) => a.lsn - b.lsn);

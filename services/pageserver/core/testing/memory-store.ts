@@ -4,10 +4,13 @@
  * base and metadata that is not an image are errors here.
  */
 import { StorageError } from '#shared/core/errors.js';
+import type { ShardIdentity } from '#shared/core/shard.js';
+import { UNSHARDED } from '#shared/core/shard.js';
 import type { TenantId, TenantTimelineId, TimelineId } from '#shared/core/ids.js';
 import { formatLsn, INVALID_LSN, type Lsn } from '#shared/core/lsn.js';
 import { compareKeys, formatKey, type Key } from '../key.js';
 import { isPageKey } from '../keyspace.js';
+import { shardFilter } from '../shard-keys.js';
 import { reconstructPage } from '../redo/redo.js';
 import {
   type AncestorPoint,
@@ -35,6 +38,7 @@ interface Waiter {
 }
 
 export interface MemoryStoreOptions {
+  readonly shard?: ShardIdentity;
   readonly systemId?: bigint;
   readonly segSize?: number;
   readonly pgMajor?: number;
@@ -58,13 +62,17 @@ export class MemoryStore implements TimelineStore {
   readonly versions = new Map<Key, Version[]>();
   putCount = 0;
   putBytes = 0;
+  readonly shard: ShardIdentity;
   private highestPut: Lsn = INVALID_LSN;
   private waiters: Waiter[] = [];
   private readonly parent: MemoryStore | null;
+  private readonly keeps: ((key: Key) => boolean) | null;
 
   constructor(options: MemoryStoreOptions = {}) {
     const parent = options.ancestor?.store ?? null;
     this.parent = parent;
+    this.shard = options.shard ?? parent?.shard ?? UNSHARDED;
+    this.keeps = shardFilter(this.shard);
     this.ttid = {
       tenantId: '11'.repeat(16) as TenantId,
       timelineId: (parent === null ? '22' : '33').repeat(16) as TimelineId,
@@ -81,6 +89,7 @@ export class MemoryStore implements TimelineStore {
   }
 
   put(key: Key, lsn: Lsn, kind: ValueKind, value: Uint8Array): void {
+    if (this.keeps !== null && !this.keeps(key)) return;
     if (lsn < this.highestPut) throw this.broken(key, lsn, `put after ${formatLsn(this.highestPut)}`);
     if (this.ancestor !== null && lsn <= this.ancestor.lsn) throw this.broken(key, lsn, 'put below the branch point');
     const page = isPageKey(key);
