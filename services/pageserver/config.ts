@@ -80,6 +80,16 @@ export const options = {
     'between looks for layers to compact',
     z.coerce.number().int().min(100).max(0x7fff_ffff).default(20_000),
   ),
+  attachAtStart: option(
+    '--attach-at-start <which>',
+    'ours: tenants that no other node has claimed; all: those of others too (this is the only page server of the store)',
+    z.enum(['ours', 'all']).default('ours'),
+  ),
+  secondaryPeriodMs: option(
+    '--secondary-period-ms <ms>',
+    'between looks of secondary tenants for new layers',
+    z.coerce.number().int().min(100).max(0x7fff_ffff).default(60_000),
+  ),
   localLayerBytesMax: option(
     '--local-layer-bytes-max <bytes>',
     'layer files kept in the working directory; those read longest ago go first (default: no limit)',

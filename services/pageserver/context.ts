@@ -4,11 +4,13 @@
  */
 import { randomInt } from 'node:crypto';
 import type { ServiceDefinition, UntypedServiceImplementation } from '@grpc/grpc-js';
+import { LocationServiceService } from '#gen/neon/pageserver/v1/location.js';
 import { HistoryServiceService } from '#gen/neon/pageserver/v1/history.js';
 import { ShardServiceService } from '#gen/neon/pageserver/v1/shard.js';
 import { ManagementServiceService } from '#gen/neon/pageserver/v1/management.js';
 import { PageServiceService } from '#gen/neon/pageserver/v1/page_service.js';
 import { TransferServiceService } from '#gen/neon/pageserver/v1/transfer.js';
+import { errorText } from '#shared/core/errors.js';
 import { ensureDir, lockDir } from '#shared/io/files.js';
 import { openObjectStore } from '#shared/io/object-store.js';
 import type { GrpcServer } from '#shared/rpc/server.js';
@@ -23,9 +25,12 @@ import type { Listener } from './edge/listener.js';
 import { startListener } from './edge/listener.js';
 import { PagestreamStats } from './edge/pagestream-stats.js';
 import { addRoutes } from './http/routes.js';
+import { MeteredStore } from './io/metered-store.js';
 import type { StorageEnv } from './io/storage-env.js';
 import { createStorageEnv, memoryLimits } from './io/storage-env.js';
 import { registerMetrics } from './metrics.js';
+import { registerRemoteMetrics } from './remote-metrics.js';
+import { locationService } from './rpc/location-service.js';
 import { historyService } from './rpc/history-service.js';
 import { shardService } from './rpc/shard-service.js';
 import { managementService } from './rpc/management-service.js';
@@ -55,8 +60,9 @@ export interface PageServer {
 export async function startPageServer(config: Config, log: Logger): Promise<PageServer> {
   await ensureDir(config.workdir);
   const unlock = await lockDir(config.workdir);
+  const objectStore = await openMetered(config.remoteStorage, log);
   const storage = createStorageEnv({
-    objectStore: await openObjectStore(config.remoteStorage),
+    objectStore,
     workDir: config.workdir,
     log,
     reconstructPage,
@@ -81,15 +87,17 @@ export async function startPageServer(config: Config, log: Logger): Promise<Page
       initdbImage: config.initdbImage ?? null,
       waitLsnTimeoutMs: config.waitLsnTimeoutMs,
     },
-    () => randomInt(0x1000),
+    {
+      nodeId: config.id,
+      random: () => randomInt(0x1000),
+      secondaryPeriodMs: config.secondaryPeriodMs,
+      attachAtStart: config.attachAtStart,
+    },
   );
   const pagestream = new PagestreamStats((err) => log.error({ err }, 'could not answer a request of a compute'));
   const metrics = createMetrics('pageserver');
   registerMetrics(metrics, { tenants, pagestream, ingest: ingestStats });
-  const { layers } = storage;
-  metrics.gauge('pageserver_local_layer_bytes', 'Layer files in the working directory', () => layers.local.usedBytes);
-  metrics.counter('pageserver_layer_downloads', 'Layers fetched from the object store', () => layers.downloadCount);
-  metrics.counter('pageserver_layer_evictions', 'Local layer files removed for room', () => layers.evictionCount);
+  registerRemoteMetrics(metrics, { store: objectStore, layers: storage.layers, tenants });
   await tenants.start();
   const maintenance = new Maintenance(() => tenants.timelines(), log);
   maintenance.start(config);
@@ -104,6 +112,17 @@ export async function startPageServer(config: Config, log: Logger): Promise<Page
     await unlock();
   };
   return { pg: ports.pg.addr, grpc: ports.grpc.addr, http: ports.http.addr, tenants, stop };
+}
+
+async function openMetered(url: string, log: Logger): Promise<MeteredStore> {
+  let retryCount = 0;
+  const store = await openObjectStore(url, {
+    onRetry: ({ doing, attempt, error }) => {
+      retryCount++;
+      log.debug({ doing, attempt, reason: errorText(error) }, 'a request to the object store is tried again');
+    },
+  });
+  return new MeteredStore(store, () => retryCount);
 }
 
 interface PortParts {
@@ -132,6 +151,7 @@ async function openPorts({ config, log, tenants, pagestream, metrics }: PortPart
   });
   const services: ReadonlyArray<readonly [ServiceDefinition, UntypedServiceImplementation]> = [
     [PageServiceService, pageService({ timelines: tenants, waitLsnTimeoutMs })],
+    [LocationServiceService, locationService({ tenants })],
     [ManagementServiceService, managementService({ tenants, nodeId: config.id })],
     [HistoryServiceService, historyService({ tenants })],
     [ShardServiceService, shardService({ tenants })],

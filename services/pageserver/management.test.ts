@@ -5,6 +5,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
+import { LocationMode, LocationServiceClient } from '#gen/neon/pageserver/v1/location.js';
 import { ManagementServiceClient, TimelineState } from '#gen/neon/pageserver/v1/management.js';
 import { StorageError } from '#shared/core/errors.js';
 import { parseTenantId, parseTtid } from '#shared/core/ids.js';
@@ -153,6 +154,37 @@ describe('page server management', function () {
     }
     const status = await callUnary(client, client.getStatus, {});
     assert.deepEqual([status.tenantCount, status.timelineCount], [tenants.length, 2]);
+    client.close();
+  });
+
+  it('tells what it asks of the object store', async () => {
+    const text = await (await fetch(`http://${server.http}/metrics`)).text();
+    const value = (name: string) =>
+      Number(new RegExp(`^${name.replaceAll(/[{}"]/g, '\\$&')}[^\\n]* (\\S+)$`, 'm').exec(text)?.[1]);
+    assert.ok(value('pageserver_remote_requests_total{operation="list"') > 0);
+    assert.ok(value('pageserver_remote_requests_total{operation="create"') > 0);
+    assert.equal(value('pageserver_remote_waiting{operation="put_file"'), 0);
+    assert.equal(value('pageserver_upload_queue_layers'), 0);
+    assert.equal(value('pageserver_locations{mode="attached-single"'), server.tenants.list().length);
+  });
+
+  it('takes every location mode by HTTP and gRPC', async () => {
+    const url = `/v1/tenant/${TENANT}/location_config`;
+    for (const mode of ['AttachedMulti', 'AttachedStale', 'Secondary', 'Secondary']) {
+      const { status, json } = await request('PUT', url, { mode });
+      assert.deepEqual([status, (json as Json)['mode']], [200, mode], JSON.stringify(json));
+    }
+    assert.equal((await request('POST', `/v1/tenant/${TENANT}/secondary/download`)).status, 200);
+    const { json: progress } = await request('GET', `/v1/tenant/${TENANT}/secondary/status`);
+    assert.ok(((progress as Json)['layers_downloaded'] as number) > 0);
+    assert.equal((await request('GET', `/v1/tenant/${TENANT}`)).status, 404);
+    assert.equal((await request('PUT', url, { mode: 'Elsewhere' })).status, 400);
+    const client = createClient(LocationServiceClient, server.grpc);
+    const location = { mode: LocationMode.ATTACHED_SINGLE, generation: 0 };
+    const set = await callUnary(client, client.setLocation, { tenantId: TENANT, location, create: false });
+    assert.equal(set.location?.mode, LocationMode.ATTACHED_SINGLE);
+    const { locations } = await callUnary(client, client.listLocations, {});
+    assert.ok(locations.some(({ tenantId }) => tenantId === TENANT));
     client.close();
   });
 

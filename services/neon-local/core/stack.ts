@@ -78,7 +78,7 @@ export function serviceFlags(input: LaunchInput): string[] {
       return [
         ...['--id', String(spec.storage?.nodeId ?? 1), '--workdir', dataDir, ...listen, '--listen-pg', addr(ports.pg)],
         ...['--broker-endpoint', brokerAddr, '--remote-storage', spec.storage?.url ?? config.remoteStorage],
-        ...['--initdb-image', config.initdbImage],
+        ...['--initdb-image', config.initdbImage, '--attach-at-start', 'all'],
       ];
   }
 }

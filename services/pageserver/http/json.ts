@@ -43,6 +43,7 @@ export function tenantJson(status: TenantStatus): Record<string, unknown> {
     state: { slug: 'Active' },
     attachment_status: { slug: 'attached' },
     generation: status.generation,
+    location_mode: status.mode,
     timeline_count: status.timelineCount,
     shard_number: status.shard.number,
     shard_count: status.shard.count,
@@ -68,8 +69,6 @@ const createTimeline = z.object({
   ancestor_start_lsn: z.string().nullish(),
   pg_version: z.coerce.number().int().nullish(),
 });
-
-const locationConfig = z.object({ mode: z.string(), generation: z.number().int().min(0).nullish() });
 
 /** Throws StorageError `invalid`, naming every wrong field. Unknown fields are allowed. */
 export function parse<T>(schema: z.ZodType<T>, body: unknown): T {
@@ -100,12 +99,4 @@ export function parseCreateTimeline(body: unknown): { id: string | null; origin:
   const ancestorId = request.ancestor_timeline_id ?? null;
   if (ancestorId === null) return { id, origin: { kind: 'bootstrap', pgMajor: request.pg_version ?? 0 } };
   return { id, origin: { kind: 'branch', ancestorId, lsn: parseLsn(request.ancestor_start_lsn ?? '0/0') } };
-}
-
-export function parseLocationConfig(body: unknown): { isAttached: boolean; generation: number } {
-  const { mode, generation } = parse(locationConfig, body);
-  const kind = mode.toLowerCase().replaceAll('_', '');
-  if (kind === 'detached') return { isAttached: false, generation: 0 };
-  if (kind.startsWith('attached')) return { isAttached: true, generation: generation ?? 0 };
-  throw new StorageError('unimplemented', `location mode "${mode}" is not supported; use AttachedSingle or Detached`);
 }

@@ -7,16 +7,10 @@ import { parseShardId, parseShardTtid } from '#shared/core/shard.js';
 import { VERSION } from '#shared/runtime/version.js';
 import type { TenantManager } from '../tenant/tenant-manager.js';
 import { addHistoryRoutes } from './history-routes.js';
+import { addLocationRoutes } from './location-routes.js';
 import { addMaintenanceRoutes } from './maintenance-routes.js';
 import { createShards } from '../tenant/create-shards.js';
-import {
-  parseCreateTenant,
-  parseCreateTimeline,
-  parseLocationConfig,
-  parseSplitTenant,
-  tenantJson,
-  timelineJson,
-} from './json.js';
+import { parseCreateTenant, parseCreateTimeline, parseSplitTenant, tenantJson, timelineJson } from './json.js';
 
 export interface TenantParams {
   Params: { tenantId: string };
@@ -34,6 +28,7 @@ export function addRoutes(server: FastifyInstance, deps: HttpDeps): void {
   acceptAnyJson(server);
   server.get('/v1/status', () => ({ id: deps.nodeId, version: VERSION }));
   addTenantRoutes(server, deps.tenants);
+  addLocationRoutes(server, deps.tenants);
   addTimelineRoutes(server, deps.tenants);
   addMaintenanceRoutes(server, deps.tenants);
   addHistoryRoutes(server, deps.tenants);
@@ -77,13 +72,6 @@ function addTenantRoutes(server: FastifyInstance, tenants: TenantManager): void 
   server.put<TenantParams>('/v1/tenant/:tenantId/shard_split', async ({ params, body }) => {
     const shards = await tenants.split(parseShardId(params.tenantId), parseSplitTenant(body));
     return { new_shards: shards.map(({ tenantId }) => tenantId) };
-  });
-  server.put<TenantParams>('/v1/tenant/:tenantId/location_config', async ({ params, body }) => {
-    const tenantId = parseShardId(params.tenantId);
-    const { isAttached, generation } = parseLocationConfig(body);
-    if (isAttached) await tenants.attachOrCreate(tenantId, generation);
-    else await tenants.detach(tenantId);
-    return { shards: isAttached ? [{ shard_id: tenantId, node_id: null }] : [], stripe_size: null };
   });
 }
 

@@ -4,7 +4,7 @@
  * take the place of old ones: publish-layers.ts.
  */
 import { AssertionFailure } from '#shared/core/assert.js';
-import { errorText } from '#shared/core/errors.js';
+import { errorKind, errorText } from '#shared/core/errors.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import { formatKey } from '../core/key.js';
 import { planCompaction } from '../core/storage/compaction-plan.js';
@@ -147,6 +147,11 @@ export class Compactor {
     } catch (error) {
       if (error instanceof AssertionFailure) throw error;
       if (this.isStopping) return false;
+      if (errorKind(error) === 'fenced') {
+        // Somebody newer has the timeline: it is his to compact.
+        this.notBefore = Infinity;
+        return false;
+      }
       this.failureCount++;
       log.warn({ error: errorText(error), pauseMs: this.pauseMs }, 'compaction failed, will try again');
       this.notBefore = Date.now() + this.pauseMs;

@@ -5,7 +5,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { AssertionFailure } from '#shared/core/assert.js';
-import { StorageError, errorText } from '#shared/core/errors.js';
+import { StorageError, errorKind, errorText } from '#shared/core/errors.js';
 import { lsn, lsnToHex } from '#shared/core/lsn.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import { MAX_KEY, MIN_KEY } from '../core/storage/layer-name.js';
@@ -95,6 +95,8 @@ export class FlushQueue {
   private readonly images: ImageMaker;
   private readonly jobs: FlushJob[] = [];
   private readonly waiters = new Set<Waiter>();
+  /** Somebody newer has the timeline: nothing is uploaded any more. */
+  private fencedBy: unknown = null;
   private readonly stopping = new AbortController();
   /** Set and cleared without waiting in between, so that a layer that comes just as the queue runs dry is not left lying. */
   private isRunning = false;
@@ -114,7 +116,7 @@ export class FlushQueue {
 
   add(layer: MemoryLayer): void {
     this.jobs.push({ layer, file: undefined });
-    if (this.isRunning) return;
+    if (this.isRunning || this.fencedBy !== null) return;
     this.isRunning = true;
     this.running = this.run();
   }
@@ -130,6 +132,7 @@ export class FlushQueue {
 
   private wait(lsn: Lsn | null): Promise<void> {
     if (this.stopping.signal.aborted) return Promise.reject(stopped());
+    if (this.fencedBy !== null) return Promise.reject(this.fencedBy);
     return new Promise((resolve, reject) => this.waiters.add({ lsn, resolve, reject }));
   }
 
@@ -157,6 +160,10 @@ export class FlushQueue {
       } catch (error) {
         if (error instanceof AssertionFailure) throw error;
         if (this.stopping.signal.aborted) break;
+        if (errorKind(error) === 'fenced') {
+          this.endFenced(error);
+          break;
+        }
         this.failureCount++;
         log.warn({ error: errorText(error), lsn: lsnToHex(job.layer.lsnEnd), pauseMs }, 'flush failed, will try again');
         this.rejectPublished(error);
@@ -165,6 +172,12 @@ export class FlushQueue {
       }
     }
     this.isRunning = false;
+  }
+
+  private endFenced(error: unknown): void {
+    this.fencedBy = error;
+    for (const waiter of this.waiters) waiter.reject(error);
+    this.waiters.clear();
   }
 
   private rejectPublished(error: unknown): void {

@@ -3,11 +3,10 @@
  *   { "version": 1, "tenant_id": …, "system_id": decimal text, "generation": number, "deleted_at_ms": number | null,
  *     "stripe_blocks": number, "node_id": number, "split_into": number }
  *
- * The generation is raised by each attach, before anything is written under it: names of objects carry it, so that a page server that
- * still believes to own the tenant never overwrites what its successor wrote. The system identifier is that of every database cluster of
- * the tenant. Each shard of a tenant is an own tenant here, `<tenant>-<number><count>`. `node_id` is the page server that attached it last
- * and takes it again when it starts; 0 = none; absent = whoever comes. A tenant that was split is never attached again: its layers are
- * what its shards began with.
+ * It is written when the tenant is created, split, and when its deletion begins. The generation is one below the first that may be claimed
+ * (generations.ts). The system identifier is that of every database cluster of the tenant. Each shard of a tenant is an own tenant here,
+ * `<tenant>-<number><count>`. `node_id` 0 = a shard of a split that is under way; it is taken at a start only once somebody has attached
+ * it. A tenant that was split is never attached again: its layers are what its shards began with.
  */
 import { z } from 'zod';
 import { errorKind, StorageError } from '#shared/core/errors.js';
@@ -78,7 +77,16 @@ export async function readManifest(objectStore: ObjectStore, tenantId: TenantId)
   };
 }
 
+/** False when the tenant exists. */
+export async function createManifest(objectStore: ObjectStore, manifest: Manifest): Promise<boolean> {
+  return objectStore.create(manifestKey(manifest.tenantId), encode(manifest));
+}
+
 export async function writeManifest(objectStore: ObjectStore, manifest: Manifest): Promise<void> {
+  await objectStore.put(manifestKey(manifest.tenantId), encode(manifest));
+}
+
+function encode(manifest: Manifest): Uint8Array {
   const fields: z.infer<typeof schema> = {
     version: VERSION,
     tenant_id: manifest.tenantId,
@@ -89,7 +97,7 @@ export async function writeManifest(objectStore: ObjectStore, manifest: Manifest
     node_id: manifest.nodeId,
     split_into: manifest.splitInto,
   };
-  await objectStore.put(manifestKey(manifest.tenantId), Buffer.from(`${JSON.stringify(fields, null, 1)}\n`));
+  return Buffer.from(`${JSON.stringify(fields, null, 1)}\n`);
 }
 
 export async function removeManifest(objectStore: ObjectStore, tenantId: TenantId): Promise<void> {

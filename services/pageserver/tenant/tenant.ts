@@ -2,7 +2,7 @@
  * One attached tenant: its timelines, loaded ancestors first. Owns which timelines exist; changes to that run one after the other,
  * reads never wait for them.
  */
-import { errorText, StorageError } from '#shared/core/errors.js';
+import { errorKind, errorText, StorageError } from '#shared/core/errors.js';
 import type { TenantId, TimelineId, TenantTimelineId } from '#shared/core/ids.js';
 import { formatTtid, parseTimelineId } from '#shared/core/ids.js';
 import type { Lsn } from '#shared/core/lsn.js';
@@ -66,15 +66,19 @@ export class Tenant {
     this.#settings = { current: resolveSettings(env.storage.limits, overrides), shard: shardOf(manifest) };
   }
 
-  /** Loads all timelines from the object store and finishes deletions that were interrupted. */
-  static async load(manifest: Manifest, env: TenantEnv): Promise<Tenant> {
+  /**
+   * Loads all timelines from the object store and finishes deletions that were interrupted. `readUpTo`: the highest generation whose
+   * indexes count.
+   */
+  static async load(manifest: Manifest, env: TenantEnv, readUpTo = manifest.generation): Promise<Tenant> {
     const { generation, tenantId } = manifest;
     const tenant = new Tenant(manifest, env, await readTenantConfig(env.storage.objectStore, tenantId));
     const settings = tenant.#settings;
     try {
-      for (const { timelineId, index } of await listTimelines(env.storage.objectStore, tenantId, generation)) {
+      for (const { timelineId, index } of await listTimelines(env.storage.objectStore, tenantId, readUpTo)) {
         if (index.deletedAtMs !== null || index.isImporting === true) {
-          await removeTimeline(env.storage, index.ttid);
+          // Left to the newer attachment by a stale one.
+          if (!(await removedOrFenced(env.storage, index.ttid))) continue;
           const what = index.deletedAtMs === null ? 'removed an import that was broken off' : FINISHED_DELETION;
           env.log.info({ tenant: tenantId, timeline: timelineId }, what);
           continue;
@@ -90,7 +94,7 @@ export class Tenant {
     return tenant;
   }
 
-  status(): TenantStatus {
+  status(): Omit<TenantStatus, 'mode'> {
     const { generation } = this.manifest;
     return { tenantId: this.id, shard: shardOf(this.manifest), generation, timelineCount: this.timelines.size };
   }
@@ -314,6 +318,16 @@ export class Tenant {
     const parent = index.ancestor === null ? null : this.#parentOf(ttid, index.ancestor.timelineId);
     const store = await loadTimeline(this.#env.storage, index, { generation, parent, settings: this.#settings });
     this.timelines.set(ttid.timelineId, new ActiveTimeline(store, this.#env));
+  }
+}
+
+async function removedOrFenced(storage: StorageEnv, ttid: TenantTimelineId): Promise<boolean> {
+  try {
+    await removeTimeline(storage, ttid);
+    return true;
+  } catch (error) {
+    if (errorKind(error) !== 'fenced') throw error;
+    return false;
   }
 }
 

@@ -3,6 +3,7 @@ import type { ShardIdentity } from '#shared/core/shard.js';
 import type { TenantId, TenantTimelineId } from '#shared/core/ids.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import type { AncestorPoint } from '../core/storage/store.js';
+import type { LocationMode } from './location.js';
 
 export type TimelineState = 'active' | 'stopping' | 'broken';
 
@@ -37,6 +38,7 @@ export interface TenantStatus {
   readonly tenantId: TenantId;
   readonly shard: ShardIdentity;
   readonly generation: number;
+  readonly mode: LocationMode;
   readonly timelineCount: number;
 }
 

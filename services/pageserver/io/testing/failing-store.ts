@@ -10,6 +10,8 @@ export class FailingStore implements ObjectStore {
   failFrom = Infinity;
   /** The call numbered failFrom takes effect though it fails: the answer is lost. */
   failAfterEffect = false;
+  /** Something else that happens before or after the effect of one changing call. */
+  interrupt: { readonly call: number; readonly afterEffect: boolean; readonly act: () => Promise<void> } | null = null;
   private readonly inner: ObjectStore;
 
   constructor(inner: ObjectStore) {
@@ -19,7 +21,14 @@ export class FailingStore implements ObjectStore {
 
   private async change<T>(act: () => Promise<T>): Promise<T> {
     const call = this.callCount++;
-    if (call < this.failFrom) return act();
+    const { interrupt } = this;
+    const isInterrupted = interrupt?.call === call;
+    if (isInterrupted && !interrupt.afterEffect) await interrupt.act();
+    if (call < this.failFrom) {
+      const result = await act();
+      if (isInterrupted && interrupt.afterEffect) await interrupt.act();
+      return result;
+    }
     if (this.failAfterEffect && call === this.failFrom) await act();
     throw new StorageError('unavailable', `injected failure of call ${call}`);
   }
