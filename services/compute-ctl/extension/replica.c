@@ -28,8 +28,8 @@
  * table of positions by hash of the page, tells. It is raised before the local file is looked at, and read under the file's lock.
  *
  * A reader waits for the record's end while the startup process may wait for a lock of a page of it: one of another relation, or of
- * another fork. Readers do not read heap or index pages under the lock of a visibility map's page, so there is no circle. If the
- * startup process waits for conflicting queries, such a reader waits with it until it is cancelled as one of them.
+ * another fork. Readers do not read heap or index pages under the lock of a visibility map's page, so there is no circle. For queries
+ * that conflict with the record the startup process waits before anything is noted (conflict-horizon.c).
  */
 #include "replica.h"
 
@@ -52,6 +52,7 @@
 #include "utils/guc.h"
 
 #include "builtin-functions.h"
+#include "conflict-horizon.h"
 #include "local-file.h"
 #include "relation-state.h"
 #include "running-transactions.h"
@@ -333,10 +334,12 @@ static void
 redo_held_pages(XLogReaderState *record)
 {
 	RelFileNode left_out[BLOCKS_MAX];
-	int			count = begin_record(record, left_out);
+	int			count;
 	int			level_before = log_min_messages;
 	bool		ignore_before = ignore_invalid_pages;
 
+	conflict_resolve(record);
+	count = begin_record(record, left_out);
 	if (count > 0)
 	{
 		stat_count(STAT_REDO_LEFT_OUT);
