@@ -1,4 +1,5 @@
 /** Certificate of the connect port: files that the user named, or a self-signed one that is made once. */
+import type * as Selfsigned from 'selfsigned';
 import { readFile, stat } from 'node:fs/promises';
 import { createSecureContext } from 'node:tls';
 import type { SecureContext } from 'node:tls';
@@ -13,7 +14,9 @@ const DAYS = 3650;
 
 async function makeSelfSigned(certPath: string, keyPath: string): Promise<void> {
   // Loaded only when one is made: it is large.
-  const { generate } = await import('selfsigned');
+  const loaded = (await import('selfsigned')) as typeof Selfsigned & { readonly default?: typeof Selfsigned };
+  // In a bundle, a CommonJS module has its functions below `default` only.
+  const generate = loaded.default?.generate ?? loaded.generate;
   const notAfterDate = new Date(Date.now() + DAYS * 86_400_000);
   const altNames = [...NAMES.map((value) => ({ type: 2 as const, value })), { type: 7 as const, ip: '127.0.0.1' }];
   const made = await generate([{ name: 'commonName', value: 'localhost' }], {
