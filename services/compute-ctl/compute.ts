@@ -35,6 +35,8 @@ export class Compute {
   /** Exit code, once the process has no reason to live any more. */
   readonly ended: Promise<number>;
   readonly timings = noTimings();
+  /** Resolves when the start has nothing to do but wait for Postgres: other work hinders it least then. */
+  readonly idles: Promise<void>;
   /** Called with the milliseconds that some WAL took from Postgres to its commit. */
   onCommitLatency: ((latencyMs: number) => void) | null = null;
   instance: Instance | null = null;
@@ -43,6 +45,7 @@ export class Compute {
   private readonly source: SpecSource | null;
   private readonly monitor: ActivityMonitor;
   private readonly end: (exitCode: number) => void;
+  private readonly idle: () => void;
   /** Aborted by a signal: waits for somebody to look are cut short. */
   private readonly hurry = new AbortController();
   private phase: ComputePhase = FIRST_PHASE;
@@ -51,6 +54,7 @@ export class Compute {
   /** Where all WAL ends that an earlier instance of this process committed. */
   private leastLsn: Lsn = INVALID_LSN;
   private termination: Promise<Lsn> | null = null;
+  private promotion: Promise<Lsn> | null = null;
   private exitCode = 0;
   /** Wakes the pause before a refresh is tried again. */
   private wake: () => void = () => undefined;
@@ -63,6 +67,9 @@ export class Compute {
     const { promise, resolve } = Promise.withResolvers<number>();
     this.ended = promise;
     this.end = resolve;
+    const idling = Promise.withResolvers<void>();
+    this.idles = idling.promise;
+    this.idle = idling.resolve;
   }
 
   status(): ComputeStatus {
@@ -163,7 +170,7 @@ export class Compute {
     if (instance?.alive === true) checkSameCompute(this.spec, spec);
     else if (this.spec !== null && formatTtid(this.spec.ttid) !== formatTtid(spec.ttid)) this.leastLsn = INVALID_LSN;
     if (instance?.alive === true && this.spec !== null && needsNewStart(this.spec, spec)) {
-      this.log.info('other safekeepers: Postgres is started anew');
+      this.log.info('Postgres is started anew');
       const { flushLsn, settled } = await instance.stop();
       if (!settled) throw new StorageError('unavailable', 'Postgres could not be stopped with all its WAL committed');
       this.leastLsn = flushLsn;
@@ -182,6 +189,7 @@ export class Compute {
       log,
       timings,
       leastLsn,
+      onSpawned: () => this.idle(),
       onLost: (error) => this.onLost(created, error),
       onCommitLatency: (latencyMs) => this.onCommitLatency?.(latencyMs),
     });
@@ -215,6 +223,31 @@ export class Compute {
     }
     this.step('ready');
     this.announceRunning(sinceMs);
+  }
+
+  /**
+   * Makes a running replica the primary, at the same address: its server is stopped, and a primary started as any other is. The election
+   * ends the old primary, if there still is one, and finds all that it has committed. Resolves with where the new one begins. Of a
+   * primary: with where that began. Throws StorageError `precondition` for anything else.
+   */
+  promote(): Promise<Lsn> {
+    this.promotion ??= this.runPromotion().finally(() => {
+      this.promotion = null;
+    });
+    return this.promotion;
+  }
+
+  private async runPromotion(): Promise<Lsn> {
+    const { spec } = this;
+    if (this.phase !== 'running' || spec === null || spec.mode.kind === 'static') {
+      throw new StorageError('precondition', 'only a running replica can be promoted');
+    }
+    if (spec.mode.kind === 'replica') {
+      this.log.info('promoting this replica');
+      this.step('configure');
+      await this.runConfiguration({ ...spec, mode: { kind: 'primary' } });
+    }
+    return this.instance?.startLsn ?? INVALID_LSN;
   }
 
   /** Has a new spec pulled and applied; goes on in the background. Throws StorageError `precondition` where that is not possible. */

@@ -93,6 +93,16 @@ const options = {
     'pause before a refresh that failed is tried again (default 5000)',
     count(5_000),
   ),
+  cgroup: option(
+    '--cgroup <name>',
+    'control group whose memory the vm-monitor watches (default neon-postgres)',
+    z.string().min(1).default('neon-postgres'),
+  ),
+  vmMonitorAddr: option(
+    '--vm-monitor-addr <host:port>',
+    'address of the vm-monitor, which serves when AUTOSCALING is set in the environment (default 0.0.0.0:10301)',
+    addrSchema().default('0.0.0.0:10301'),
+  ),
 };
 
 export type ComputeConfig = ConfigOf<typeof options>;

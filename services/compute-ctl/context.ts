@@ -1,6 +1,7 @@
 /** What serves a compute: its gRPC and HTTP servers, and its metrics. */
 import { CatalogServiceService } from '#gen/neon/compute/v1/catalog.js';
 import { ComputeServiceService } from '#gen/neon/compute/v1/compute.js';
+import { PromotionServiceService } from '#gen/neon/compute/v1/promotion.js';
 import { startGrpcServer } from '#shared/rpc/server.js';
 import { formatAddr } from '#shared/core/addr.js';
 import { startHttp } from '#shared/runtime/http.js';
@@ -12,6 +13,7 @@ import { PHASES } from './core/state-machine.js';
 import { catalogService } from './rpc/catalog-service.js';
 import { computeService } from './rpc/compute-service.js';
 import { addRoutes } from './rpc/http-routes.js';
+import { addPromotionRoute, promotionService } from './rpc/promotion-service.js';
 
 /** Time for answers that are under way. */
 const GRACE_MS = 300;
@@ -32,6 +34,7 @@ export async function startServers(config: ComputeConfig, compute: Compute, log:
     services: [
       [ComputeServiceService, computeService(compute)],
       [CatalogServiceService, catalogService(compute)],
+      [PromotionServiceService, promotionService(compute)],
     ],
   });
   const httpAddr =
@@ -41,7 +44,10 @@ export async function startServers(config: ComputeConfig, compute: Compute, log:
     log,
     metrics,
     ready: () => compute.status().phase === 'running',
-    routes: (server) => addRoutes(server, compute),
+    routes: (server) => {
+      addRoutes(server, compute);
+      addPromotionRoute(server, compute);
+    },
   }).catch(async (error: unknown) => {
     await grpc.shutdown(0);
     throw error;
@@ -72,6 +78,16 @@ function registerMetrics(metrics: Metrics, compute: Compute): void {
   );
   metrics.counter('compute_catchup_local_bytes', 'WAL read back from pg_wal', () => source()?.localBytes ?? 0);
   metrics.counter('compute_catchup_donor_bytes', 'WAL read from safekeepers', () => source()?.donorBytes ?? 0);
+  metrics.counter(
+    'compute_backpressure_throttling_us',
+    'Time that writers waited for a page server that is too far behind, all writers together',
+    () => compute.instance?.throttling?.totalUs ?? 0,
+  );
+  metrics.gauge(
+    'compute_backpressure_throttled_writers',
+    'Writers that wait for the page server now',
+    () => compute.instance?.throttling?.writersNow ?? 0,
+  );
   metrics.gauge('compute_status', 'State of the compute; 1 = this one', () =>
     PHASES.map((phase) => ({ value: compute.status().phase === phase ? 1 : 0, labels: { status: phase } })),
   );

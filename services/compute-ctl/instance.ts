@@ -15,6 +15,7 @@ import { formatAddr } from '#shared/core/addr.js';
 import type { Logger } from '#shared/runtime/log.js';
 import type { ComputeConfig } from './config.js';
 import { parseConnstr } from './core/connstr.js';
+import type { PageserverFeedback, StandbyFeedback } from './core/messages.js';
 import { renderPgHba, renderPostgresConf } from './core/postgres-conf.js';
 import type { ComputeSpec } from './core/spec.js';
 import { needsNewStart } from './core/spec-change.js';
@@ -24,15 +25,19 @@ import type { Account } from './io/account.js';
 import { applyCatalog } from './io/catalog.js';
 import type { ServerAddress } from './io/catalog.js';
 import { CommitFeed } from './io/commit-feed.js';
+import { FeedbackFile } from './io/feedback-file.js';
+import type { Throttling } from './io/feedback-file.js';
 import { timelineFacts } from './io/pageserver-client.js';
 import type { TimelineFacts } from './io/pageserver-client.js';
+import type { LsnLease } from './io/lsn-lease.js';
 import { lastWal } from './io/last-files.js';
 import { makeSocketDir, writeOwned } from './io/pgdata.js';
 import { findPostgres, PostgresProcess, stopLeftover } from './io/postgres-process.js';
 import type { PostgresBinary } from './io/postgres-process.js';
-import { applySettings } from './io/reload.js';
+import { announceStorage, applySettings } from './io/reload.js';
 import { orAborted, retryUnavailable } from './io/retry.js';
 import { fetchSlotWal } from './io/slot-wal.js';
+import { prepareStandby } from './io/standby-start.js';
 import { StorageSession } from './io/storage-session.js';
 import { reachStep } from './io/start-steps.js';
 
@@ -47,6 +52,8 @@ export interface InstanceOptions {
   readonly timings: StartTimings;
   /** WAL that this timeline must have at the least; a start before it would lose commits. INVALID_LSN: not known. */
   readonly leastLsn: Lsn;
+  /** Postgres starts, and nothing is to be done until it is up. */
+  onSpawned(): void;
   onLost(error: StorageError): void;
   onCommitLatency(latencyMs: number): void;
 }
@@ -82,6 +89,8 @@ export class Instance {
   private spec: ComputeSpec | null = null;
   private postgres: PostgresProcess | null = null;
   private socketDir: string | null = null;
+  private lease: LsnLease | null = null;
+  private feedbackFile: FeedbackFile | null = null;
   private closing = false;
   private lost: StorageError | null = null;
   private up = false;
@@ -104,6 +113,11 @@ export class Instance {
   /** How to reach its Postgres as superuser; null before it is up. */
   get server(): ServerAddress | null {
     return this.alive ? (this.ground?.server ?? null) : null;
+  }
+
+  /** How writers are held back by a page server that lags; null before a primary runs. */
+  get throttling(): Throttling | null {
+    return this.feedbackFile?.throttling() ?? null;
   }
 
   get binDir(): string {
@@ -135,6 +149,27 @@ export class Instance {
     const ground = await orAborted(this.prepareGround(spec), signal);
     this.ground = ground;
     reachStep('ground');
+    if (spec.mode.kind === 'primary') await this.startPrimary(ground);
+    else await this.startStandby(ground);
+  }
+
+  /** A server that does not write: no election, no walproposer, and nothing to apply. */
+  private async startStandby(ground: Groundwork): Promise<void> {
+    const { spec, facts, account } = ground;
+    const { log } = this;
+    const { signal } = this.stopping;
+    const { timings, config } = this.options;
+    const options = { spec, facts, account, pgdata: config.pgdata, log, signal, timings };
+    const { startLsn, lease } = await prepareStandby(options);
+    this.lease = lease;
+    this.startLsn = startLsn;
+    const startedMs = performance.now();
+    await orAborted(this.launch(ground), signal);
+    timings.startPostgresMs = performance.now() - startedMs;
+  }
+
+  private async startPrimary(ground: Groundwork): Promise<void> {
+    const { signal } = this.stopping;
     this.session = this.openSession(ground);
     this.startLsn = await this.session.prepare();
     reachStep('base-backup');
@@ -148,7 +183,7 @@ export class Instance {
     this.session.runner.source.attachPostgres({ startLsn: this.startLsn, walDir, segSize });
     await orAborted(this.startPostgres(ground, this.session), signal);
     reachStep('attached');
-    await this.configureCatalog(ground.server, spec);
+    await this.configureCatalog(ground.server, ground.spec);
     reachStep('catalog');
   }
 
@@ -165,9 +200,12 @@ export class Instance {
     const { server, account } = ground;
     const conf = this.renderConf(spec, server);
     try {
+      if (before.pageserverConnstring !== spec.pageserverConnstring || before.stripeBlocks !== spec.stripeBlocks) {
+        await announceStorage({ pgdata, account, text: conf });
+      }
       const waiting = await orAborted(applySettings({ server, pgdata, account, text: conf, log: this.log }), signal);
       this.pendingRestart = waiting ?? this.pendingRestart;
-      await this.configureCatalog(server, spec);
+      if (spec.mode.kind === 'primary') await this.configureCatalog(server, spec);
     } catch (error) {
       throw this.lost ?? error;
     }
@@ -186,7 +224,7 @@ export class Instance {
     const { signal } = this.stopping;
     const connstr = parseConnstr(config.connstr);
     const factsOfTimeline = retryUnavailable({ what: 'ask the page server for the timeline', log, signal }, () =>
-      timelineFacts(spec.pageserverGrpcAddr, spec.ttid, signal),
+      timelineFacts(spec.pageserverGrpcAddr, spec.pageserverTtid, signal),
     );
     const [facts, binary, account] = await Promise.all([
       factsOfTimeline,
@@ -218,7 +256,11 @@ export class Instance {
       log: this.log,
       timings: this.options.timings,
       onCommitted: (lsn: Lsn) => this.feed?.committed(lsn),
-      onFeedback: (feedback: { diskConsistentLsn: Lsn }) => this.feed?.applied(feedback.diskConsistentLsn),
+      onFeedback: (feedback: PageserverFeedback) => {
+        this.feed?.applied(feedback.diskConsistentLsn);
+        this.feedbackFile?.put(feedback);
+      },
+      onStandbyFeedback: (feedback: StandbyFeedback) => this.feed?.standbysNeed(feedback),
       onFenced: (message: string) => this.onFenced(message),
     };
     return new StorageSession(options, this.stopping.signal);
@@ -232,7 +274,7 @@ export class Instance {
 
   private async startPostgres(ground: Groundwork, session: StorageSession): Promise<void> {
     const { account, server } = ground;
-    const { pgdata, startTimeoutMs } = this.options.config;
+    const { pgdata } = this.options.config;
     const startedMs = performance.now();
     const { proposer, addrs } = session.runner;
     await fetchSlotWal({
@@ -246,19 +288,12 @@ export class Instance {
       term: proposer.term,
       donors: proposer.holdersOf(this.startLsn).map((index) => addrs[index] ?? ''),
     });
-    writeOwned(join(pgdata, 'postgresql.conf'), this.renderConf(ground.spec, server), account);
-    writeOwned(join(pgdata, 'pg_hba.conf'), renderPgHba(), account);
-    reachStep('configured');
-    if (this.stopping.signal.aborted) return;
-    const postgres = new PostgresProcess({ bin: ground.binary.path, pgdata, account, log: this.log });
-    this.postgres = postgres;
-    void postgres.exited.then((exit) => {
-      const how = exit.signal === null ? `with code ${exit.code ?? -1}` : `by ${exit.signal}`;
-      this.lose(new StorageError('internal', `Postgres ended unexpectedly ${how}: ${postgres.lastWords()}`));
-    });
-    reachStep('postgres-spawned');
-    await postgres.ready(startTimeoutMs);
-    reachStep('postgres-ready');
+    const postgres = await this.launch(ground);
+    if (postgres === null) return;
+    this.feedbackFile = FeedbackFile.open(pgdata);
+    // The base backup came from it. Of its disk nothing is known yet.
+    const unknown = { diskConsistentLsn: INVALID_LSN, remoteConsistentLsn: INVALID_LSN };
+    this.feedbackFile.put({ lastReceivedLsn: this.startLsn, ...unknown });
     this.feed = await CommitFeed.attach({
       server,
       systemId: ground.facts.systemId,
@@ -268,8 +303,29 @@ export class Instance {
       serverRuns: () => postgres.exit === null,
     });
     this.feed.onLatency = (latencyMs) => this.options.onCommitLatency(latencyMs);
-    this.pgAddr = formatAddr('127.0.0.1', server.port);
     this.options.timings.startPostgresMs = performance.now() - startedMs;
+  }
+
+  /** On a filled data directory. Resolves when it takes connections; null when it is not wanted any more. */
+  private async launch(ground: Groundwork): Promise<PostgresProcess | null> {
+    const { account, server } = ground;
+    const { pgdata, startTimeoutMs } = this.options.config;
+    writeOwned(join(pgdata, 'postgresql.conf'), this.renderConf(ground.spec, server), account);
+    writeOwned(join(pgdata, 'pg_hba.conf'), renderPgHba(), account);
+    reachStep('configured');
+    if (this.stopping.signal.aborted) return null;
+    const postgres = new PostgresProcess({ bin: ground.binary.path, pgdata, account, log: this.log });
+    this.postgres = postgres;
+    void postgres.exited.then((exit) => {
+      const how = exit.signal === null ? `with code ${exit.code ?? -1}` : `by ${exit.signal}`;
+      this.lose(new StorageError('internal', `Postgres ended unexpectedly ${how}: ${postgres.lastWords()}`));
+    });
+    reachStep('postgres-spawned');
+    this.options.onSpawned();
+    await postgres.ready(startTimeoutMs);
+    reachStep('postgres-ready');
+    this.pgAddr = formatAddr('127.0.0.1', server.port);
+    return postgres;
   }
 
   private onFenced(message: string): void {
@@ -298,7 +354,7 @@ export class Instance {
     this.stopping.abort(new StorageError('cancelled', 'stopped'));
     if (this.postgres !== null) await this.postgres.stop('immediate');
     this.session?.close();
-    await this.removeSocketDir();
+    await this.cleanUp();
   }
 
   /**
@@ -320,7 +376,7 @@ export class Instance {
     }
     this.feed?.close();
     this.session?.close();
-    await this.removeSocketDir();
+    await this.cleanUp();
     return { flushLsn: this.commitLsn, settled };
   }
 
@@ -353,7 +409,10 @@ export class Instance {
     return proposer.commitLsn >= endLsn;
   }
 
-  private async removeSocketDir(): Promise<void> {
+  /** What is left when Postgres has ended. */
+  private async cleanUp(): Promise<void> {
+    this.lease?.close();
+    this.feedbackFile?.close();
     if (this.socketDir !== null) await rm(this.socketDir, { recursive: true, force: true });
   }
 }

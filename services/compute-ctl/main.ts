@@ -1,12 +1,16 @@
 /** compute_ctl: one compute's life, from an empty directory to a Postgres on remote storage. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { runMain } from '#shared/runtime/main.js';
 import { exitWithParent } from '#shared/runtime/parent.js';
 import { announceReady } from '#shared/runtime/ready.js';
 import { onShutdown } from '#shared/runtime/shutdown.js';
 import { initTracing } from '#shared/runtime/tracing.js';
+import { startAutoscaling } from './autoscaling.js';
 import { Compute } from './compute.js';
 import { makeLogger, readConfig, specSource } from './config.js';
 
+/** The status of a start that takes longer than this can be read while it goes on. */
+const SERVERS_AFTER_MS = 250;
 /** On top of the limits that a stop has inside. */
 const SHUTDOWN_MARGIN_MS = 15_000;
 
@@ -15,14 +19,17 @@ await runMain(async (argv) => {
   const log = makeLogger(config);
   const tracing = await initTracing('compute_ctl', process.env);
   const compute = new Compute(config, log, specSource(config));
-  // The start mostly waits for others; what the servers need is loaded meanwhile.
   const starting = compute.start();
+  // Loading what the servers need would hold up the start, except while it waits for Postgres or, longer, for storage.
+  await Promise.race([compute.idles, starting, sleep(SERVERS_AFTER_MS, undefined, { ref: false })]);
   const { startServers } = await import('./context.js');
   const servers = await startServers(config, compute, log);
+  const monitor = starting.then((state) => (state === 'ended' ? null : startAutoscaling(config, compute, log)));
   let stopping = false;
   const stop = async (): Promise<void> => {
     stopping = true;
     const exitCode = await compute.shutDown();
+    await (await monitor)?.close();
     await servers.stop();
     await tracing.close();
     if (exitCode !== 0) process.exit(exitCode);
@@ -34,6 +41,7 @@ await runMain(async (argv) => {
   });
   const started = await starting;
   if (started === 'ended') return;
+  await monitor;
   const { grpcAddr: grpc, httpAddr: http } = servers;
   const pg = compute.instance?.pgAddr ?? '';
   announceReady({ service: 'compute_ctl', grpc, http, ...(pg === '' ? {} : { pg }) });

@@ -23,6 +23,7 @@ import { registerMetrics } from './metrics.js';
 import { BrokerLink } from './rpc/broker-link.js';
 import { consensusService } from './rpc/consensus-service.js';
 import { httpRoutes } from './rpc/http-routes.js';
+import { ReplicationListener } from './rpc/replication-listener.js';
 import { safekeeperService } from './rpc/safekeeper-service.js';
 import { timelineAdminService } from './rpc/timeline-admin.js';
 import { FastConsensusService, FastWalService } from './rpc/wal-codec.js';
@@ -93,8 +94,10 @@ async function start({ config, overrides, dataDir, nodeId, unlock }: StartOption
   const onSent = (bytes: number): void => {
     sent.bytes += bytes;
   };
+  const replication = new ReplicationListener({ timelines, stopping: signal, onSent, log });
   const { grpc, http } = await startServers({
     config,
+    replication,
     nodeId,
     log,
     metrics,
@@ -125,6 +128,7 @@ async function start({ config, overrides, dataDir, nodeId, unlock }: StartOption
       clearInterval(checkpoints);
       link.stop();
       stopping.abort();
+      replication.close();
       await upkeep.stop();
       await refill.stop();
       await grpc.shutdown(GRACE_MS);
@@ -162,6 +166,7 @@ function newUpkeep(given: {
 }
 
 interface ServerOptions extends PullDeps {
+  readonly replication: ReplicationListener;
   readonly config: SafekeeperConfig;
   readonly nodeId: number;
   readonly log: Logger;
@@ -173,10 +178,11 @@ interface ServerOptions extends PullDeps {
 
 /** Both, or none and the timelines closed. */
 async function startServers(options: ServerOptions): Promise<{ grpc: GrpcServer; http: HttpServer }> {
-  const { config, nodeId, log, metrics, timelines, objects, refill, signal, onSent } = options;
+  const { config, nodeId, log, metrics, timelines, objects, refill, replication, signal, onSent } = options;
   const grpc = await startGrpcServer({
     addr: config.listenGrpc,
     log,
+    other: (socket) => replication.accept(socket),
     services: [
       [FastConsensusService, consensusService({ timelines, refill, stopping: signal })],
       [FastWalService, walService({ timelines, stopping: signal, onSent })],

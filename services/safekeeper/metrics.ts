@@ -52,6 +52,7 @@ export function registerMetrics(metrics: Metrics, sources: MetricSources): void 
   );
   gauge('safekeeper_proposers', 'Connected proposers', (timeline) => timeline.proposerCount);
   gauge('safekeeper_readers', 'Connected WAL readers', (timeline) => timeline.readerCount);
+  gauge('safekeeper_standbys', 'Replicas that stream from here', (timeline) => timeline.standbys.count);
 }
 
 function registerObjectMetrics(metrics: Metrics, counters: WalObjectCounters): void {

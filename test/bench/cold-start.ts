@@ -6,7 +6,8 @@ import { query } from '../harness/stack.js';
 import type { TestStack } from '../harness/stack.js';
 import { median, spread } from './stats.js';
 
-const STEPS = ['syncSafekeepersMs', 'basebackupMs', 'startPostgresMs', 'configMs', 'totalMs'] as const;
+/** Node and loading until the spec was read, then what overlaps: see StartTimings in compute.proto. */
+const STEPS = ['waitForSpecMs', 'syncSafekeepersMs', 'basebackupMs', 'startPostgresMs', 'configMs', 'totalMs'] as const;
 
 export async function benchColdStart(stack: TestStack, plain: TempCluster, rounds: number): Promise<string[]> {
   const timings = new Map<string, number[]>();

@@ -1,11 +1,12 @@
 /**
  * Benchmarks, each as a ratio against a peer measured in the same run:
- * `npm run bench [-- --only getpage,tps --seconds 10 --clients 8 --scale 10 --rounds 3]`.
+ * `npm run bench [-- --only getpage,tps --seconds 10 --clients 1,8,16 --scale 10 --rounds 3]`.
  *
- *   tps         pgbench simple-update and select-only on a compute, against a plain primary with one synchronous standby
+ *   tps         pgbench simple-update and select-only on a compute, against plain primaries with one and two synchronous standbys
  *   ingest      WAL that piled up while the page server was stopped, against that standby's replay of the same amount
  *   cold-start  from spec to first query, split into steps, against an ordinary start of a plain server
  *   getpage     page reads of each kind from the page server, against a server that sends as many bytes
+ *   scale-out   page reads of a tenant with two shards, from two page servers against one
  */
 import { parseArgs } from 'node:util';
 import { startPlain } from '../harness/plain.js';
@@ -13,21 +14,22 @@ import { TestStack } from '../harness/stack.js';
 import { benchColdStart } from './cold-start.js';
 import { benchGetPage } from './getpage.js';
 import { benchIngest } from './ingest.js';
+import { benchScaleOut } from './scale-out.js';
 import { startSyncPair } from './sync-pair.js';
 import { benchTps } from './tps.js';
 
 const { values } = parseArgs({
   options: {
-    only: { type: 'string', default: 'tps,ingest,cold-start,getpage' },
+    only: { type: 'string', default: 'tps,ingest,cold-start,getpage,scale-out' },
     seconds: { type: 'string', default: '8' },
-    clients: { type: 'string', default: '8' },
+    clients: { type: 'string', default: '1,8,16' },
     scale: { type: 'string', default: '10' },
     rounds: { type: 'string', default: '3' },
   },
 });
 const numbers = {
   seconds: Number(values.seconds),
-  clients: Number(values.clients),
+  clients: values.clients.split(',').map(Number),
   scale: Number(values.scale),
   rounds: Number(values.rounds),
 };
@@ -40,7 +42,14 @@ async function againstPlain(): Promise<void> {
   const url = await stack.startCompute('main');
   if (wanted.has('tps') || wanted.has('ingest')) {
     await using pair = await startSyncPair();
-    if (wanted.has('tps')) say(await benchTps(url, pair.url, numbers));
+    if (wanted.has('tps')) {
+      await using trio = await startSyncPair(2);
+      const peers = [
+        { name: 'one sync standby', url: pair.url },
+        { name: 'two sync standbys', url: trio.url },
+      ];
+      say(await benchTps(url, peers, numbers));
+    }
     if (wanted.has('ingest')) say(await benchIngest(stack, url, pair));
   }
   if (wanted.has('cold-start')) {
@@ -56,3 +65,4 @@ async function pageReads(): Promise<void> {
 
 if (['tps', 'ingest', 'cold-start'].some((name) => wanted.has(name))) await againstPlain();
 if (wanted.has('getpage')) await pageReads();
+if (wanted.has('scale-out')) say(await benchScaleOut(numbers.scale, numbers.rounds));

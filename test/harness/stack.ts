@@ -54,6 +54,8 @@ export interface StackOptions {
   readonly safekeepers?: number;
   /** Further options of `neon init`. */
   readonly init?: readonly string[];
+  /** Without a tenant: false. */
+  readonly tenant?: boolean;
   /** Object store URL; default: a directory of the stack. */
   readonly remoteStorage?: string;
   /** Further environment of the services. */
@@ -97,9 +99,16 @@ export class TestStack implements AsyncDisposable {
     try {
       const { safekeepers = 3, remoteStorage } = options;
       const storage = remoteStorage === undefined ? [] : ['--remote-storage', remoteStorage];
-      await stack.neon('init', '--free-ports', '--safekeepers', String(safekeepers), ...storage, ...(options.init ?? []));
+      await stack.neon(
+        'init',
+        '--free-ports',
+        '--safekeepers',
+        String(safekeepers),
+        ...storage,
+        ...(options.init ?? []),
+      );
       await stack.startDaemon();
-      await stack.neon('tenant', 'create');
+      if (options.tenant !== false) await stack.neon('tenant', 'create');
     } catch (error) {
       await stack[Symbol.asyncDispose]();
       throw error;
@@ -132,6 +141,20 @@ export class TestStack implements AsyncDisposable {
     daemon.kill('SIGTERM');
     await once(daemon, 'exit');
     this.daemon = null;
+  }
+
+  /** SIGKILLs the daemon, as a crash would. Its children end by themselves. */
+  async killDaemon(): Promise<void> {
+    const daemon = this.daemon;
+    if (daemon === null || daemon.exitCode !== null) return;
+    daemon.kill('SIGKILL');
+    await once(daemon, 'exit');
+    this.daemon = null;
+  }
+
+  /** Starts another daemon in the same directory; rejects with what it says. */
+  async secondDaemon(): Promise<void> {
+    await run(process.execPath, [DAEMON, '--repo-dir', this.repoDir]);
   }
 
   /** Runs the `neon` command; returns stdout. */

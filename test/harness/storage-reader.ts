@@ -84,7 +84,7 @@ export class StorageReader implements Disposable {
 
   /** Opens a stream of page reads; close it when done. */
   openPages(at: Lsn): PageStream {
-    return new PageStream(this.pages, this.where(at));
+    return new GrpcPageStream(this.pages, this.where(at));
   }
 
   private where(at: Lsn) {
@@ -99,7 +99,15 @@ export class StorageReader implements Disposable {
 
 type Where = ReturnType<StorageReader['where']>;
 
-export class PageStream implements Disposable {
+/** Reads of pages at one LSN. */
+export interface PageStream extends Disposable {
+  /** The first `count` pages of a fork. */
+  read(rel: ForkTag, count: number): AsyncGenerator<Uint8Array>;
+  /** These pages of a fork, in this order. */
+  readBlocks(rel: ForkTag, blockNumbers: readonly number[]): AsyncGenerator<Uint8Array>;
+}
+
+class GrpcPageStream implements PageStream {
   private readonly where: Where;
   private readonly stream: ReturnType<PageServiceClient['getPages']>;
   private readonly responses: AsyncIterator<GetPagesResponse>;
@@ -111,14 +119,16 @@ export class PageStream implements Disposable {
     this.responses = (this.stream as AsyncIterable<GetPagesResponse>)[Symbol.asyncIterator]();
   }
 
-  /** The first `count` pages of a fork. */
   async *read(rel: ForkTag, count: number): AsyncGenerator<Uint8Array> {
-    for (let from = 0; from < count; from += BLOCKS_MAX) {
-      const length = Math.min(BLOCKS_MAX, count - from);
-      yield* await this.batch(
-        rel,
-        Array.from({ length }, (_, i) => from + i),
-      );
+    yield* this.readBlocks(
+      rel,
+      Array.from({ length: count }, (_, i) => i),
+    );
+  }
+
+  async *readBlocks(rel: ForkTag, blockNumbers: readonly number[]): AsyncGenerator<Uint8Array> {
+    for (let from = 0; from < blockNumbers.length; from += BLOCKS_MAX) {
+      yield* await this.batch(rel, blockNumbers.slice(from, from + BLOCKS_MAX));
     }
   }
 

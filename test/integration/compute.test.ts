@@ -1,6 +1,6 @@
 /** compute_ctl against real safekeepers, page server and Postgres: what its README says happens when. */
 import { strict as assert } from 'node:assert';
-import { readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import { ComputeServiceClient, ComputeState, TerminateMode } from '#gen/neon/compute/v1/compute.js';
@@ -206,5 +206,65 @@ describe('compute_ctl', function () {
     assert.equal(await compute.exited(), 0);
     const statuses = await Promise.all([0, 1, 2].map((index) => cluster.safekeeperStatus(index)));
     for (const status of statuses) assert.equal(status.commitLsn, statuses[0]?.commitLsn);
+  });
+
+  it('runs the spec of the Kubernetes add-on as it is', async () => {
+    // What its compute.sh makes of its template; ports and addresses are this test's.
+    port = await freePort();
+    const pageserver = cluster.pageserver?.ready?.pg?.split(':') ?? [];
+    const values: [name: string, value: string, vartype: string][] = [
+      ['fsync', 'off', 'bool'],
+      ['wal_level', 'replica', 'enum'],
+      ['hot_standby', 'on', 'bool'],
+      ['wal_log_hints', 'on', 'bool'],
+      ['log_connections', 'on', 'bool'],
+      ['port', String(port), 'integer'],
+      ['shared_buffers', '1MB', 'string'],
+      ['max_connections', '100', 'integer'],
+      ['listen_addresses', '0.0.0.0', 'string'],
+      ['max_wal_senders', '10', 'integer'],
+      ['max_replication_slots', '10', 'integer'],
+      ['wal_sender_timeout', '5s', 'string'],
+      ['wal_keep_size', '0', 'integer'],
+      ['password_encryption', 'md5', 'enum'],
+      ['restart_after_crash', 'off', 'bool'],
+      ['synchronous_standby_names', 'walproposer', 'string'],
+      ['shared_preload_libraries', 'neon', 'string'],
+      ['neon.safekeepers', cluster.safekeeperPorts.map((sk) => `localhost:${sk}`).join(','), 'string'],
+      ['neon.timeline_id', cluster.timelineId, 'string'],
+      ['neon.tenant_id', cluster.tenantId, 'string'],
+      ['neon.pageserver_connstring', `host=${pageserver[0]} port=${pageserver[1]}`, 'string'],
+      ['max_replication_write_lag', '500MB', 'string'],
+      ['max_replication_flush_lag', '10GB', 'string'],
+    ];
+    const spec = {
+      format_version: 1.0,
+      timestamp: '2022-10-12T18:00:00.000Z',
+      operation_uuid: '0f657b36-4b0f-4a2d-9c2e-1dcd615e7d8c',
+      cluster: {
+        cluster_id: 'docker_compose',
+        name: 'docker_compose_test',
+        state: 'restarted',
+        roles: [{ name: 'neon', encrypted_password: 'b093c0d3b281ba6da1eacc608620abd8', options: null }],
+        databases: [],
+        settings: values.map(([name, value, vartype]) => ({ name, value, vartype })),
+      },
+      delta_operations: [],
+    };
+    const dir = `${cluster.dir}/addon`;
+    mkdirSync(dir);
+    writeFileSync(`${dir}/spec.json`, JSON.stringify(spec));
+    const source = ['--pgdata', `${dir}/pgdata`, '-C', `postgresql://cloud_admin@localhost:${port}/postgres`];
+    compute = cluster.compute({ name: 'addon', port, source: [...source, '-S', `${dir}/spec.json`] });
+    await compute.started();
+    const [found] = await query<{ r: string; s: string; w: string }>(
+      connstr(port),
+      `select rolpassword r, current_setting('shared_buffers') s, current_setting('synchronous_standby_names') w
+       from pg_authid where rolname = 'neon'`,
+    );
+    assert.deepEqual(found, { r: 'md5b093c0d3b281ba6da1eacc608620abd8', s: '1MB', w: 'walproposer' });
+    assert.deepEqual(await query(connstr(port), 'select count(*)::int n from t where id < 0'), [{ n: 4 }]);
+    compute.kill('SIGTERM');
+    assert.equal(await compute.exited(), 0);
   });
 });

@@ -191,6 +191,6 @@ function fromAcceptor(reply: AcceptorReply): AcceptorMessage {
       return { ...reply, termHistory };
     }
     case 'append':
-      return { ...reply, pageserverFeedback: null };
+      return { ...reply, pageserverFeedback: null, standbyFeedback: null };
   }
 }

@@ -116,6 +116,8 @@ export class SimCompute {
     // The real shell gives no WAL to a proposer that stopped meanwhile.
     if (given.kind === 'wal-available' && this.proposer.phase !== 'leading') return;
     for (const effect of this.proposer.step(given, this.world.nowMs)) this.perform(effect);
+    // The real shell ticks soon after a commit, when no WAL took the news along before.
+    if (this.proposer.owesCommit && this.world.random(2) === 0) this.take({ kind: 'tick' });
   }
 
   private perform(effect: Effect): void {

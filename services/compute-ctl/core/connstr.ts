@@ -9,6 +9,14 @@ export interface Connstr {
   readonly database: string | null;
 }
 
+/**
+ * The connection strings of a list, one a shard: a comma begins the next one when a URL or `host` follows it, since hosts of one string are
+ * separated by commas too (libpq tries them one after the other). As shard-map.c of the extension does.
+ */
+export function splitConnstrings(list: string): string[] {
+  return list.split(/,\s*(?=postgres(?:ql)?:\/\/|host)/);
+}
+
 /** Throws StorageError `invalid`. */
 export function parseConnstr(text: string): Connstr {
   const parsed = /^postgres(ql)?:\/\//.test(text) ? parseUrl(text) : parsePairs(text);

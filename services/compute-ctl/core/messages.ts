@@ -28,6 +28,12 @@ export interface PageserverFeedback {
   readonly replyTimeUs: bigint;
 }
 
+/** The oldest transactions that replicas still need, as full ids; 0 = none. */
+export interface StandbyFeedback {
+  readonly xmin: bigint;
+  readonly catalogXmin: bigint;
+}
+
 export interface ProposerGreeting {
   readonly kind: 'greeting';
   readonly ttid: TenantTimelineId;
@@ -89,6 +95,8 @@ export interface AppendResponse {
   readonly flushLsn: Lsn;
   readonly commitLsn: Lsn;
   readonly pageserverFeedback: PageserverFeedback | null;
+  /** Of the replicas at this safekeeper; null when none of them ever asked for anything. */
+  readonly standbyFeedback: StandbyFeedback | null;
 }
 
 export type AcceptorMessage = AcceptorGreeting | VoteResponse | AppendResponse;

@@ -2,7 +2,7 @@
 import { compareLogs, lastLogTerm } from '#shared/consensus/term-history.js';
 import { INVALID_LSN } from '#shared/core/lsn.js';
 import type { Lsn } from '#shared/core/lsn.js';
-import type { VoteResponse } from './messages.js';
+import type { StandbyFeedback, VoteResponse } from './messages.js';
 
 /** Index into the configured safekeepers. */
 export type PeerIndex = number;
@@ -37,9 +37,13 @@ export interface Peer {
   flushLsn: Lsn;
   /** Its own commit position, as it last said. */
   commitLsn: Lsn;
+  /** Commit position in the last append to it. */
+  toldCommitLsn: Lsn;
   /** First byte not handed to the connection yet. */
   nextLsn: Lsn;
   readPending: boolean;
+  /** What its replicas need; null when it has not said, or is not connected. */
+  standbyFeedback: StandbyFeedback | null;
   lastSentMs: number;
   lastHeardMs: number;
 }
@@ -57,8 +61,10 @@ export function newPeer(index: PeerIndex, addr: string): Peer {
     vote: null,
     flushLsn: INVALID_LSN,
     commitLsn: INVALID_LSN,
+    toldCommitLsn: INVALID_LSN,
     nextLsn: INVALID_LSN,
     readPending: false,
+    standbyFeedback: null,
     lastSentMs: 0,
     lastHeardMs: 0,
   };
@@ -76,4 +82,20 @@ export function chooseDonor(peers: readonly Peer[]): { peer: Peer; vote: VoteRes
 
 function logOf(vote: VoteResponse): { lastLogTerm: number; flushLsn: Lsn } {
   return { lastLogTerm: lastLogTerm(vote.termHistory, vote.flushLsn), flushLsn: vote.flushLsn };
+}
+
+/** What the replicas of all safekeepers need together; null when none ever said. */
+export function oldestNeeded(peers: readonly Peer[]): StandbyFeedback | null {
+  const asked = peers.flatMap(({ standbyFeedback }) => (standbyFeedback === null ? [] : [standbyFeedback]));
+  if (asked.length === 0) return null;
+  return {
+    xmin: asked.reduce((oldest, { xmin }) => olderXid(oldest, xmin), 0n),
+    catalogXmin: asked.reduce((oldest, { catalogXmin }) => olderXid(oldest, catalogXmin), 0n),
+  };
+}
+
+/** The lower of those that are not 0. */
+function olderXid(a: bigint, b: bigint): bigint {
+  if (a === 0n) return b;
+  return b === 0n || a < b ? a : b;
 }

@@ -11,6 +11,7 @@
  * - max_slot_wal_keep_size = -1: while there is no quorum Postgres must keep everything that is not committed.
  */
 import { StorageError } from '#shared/core/errors.js';
+import { primaryConninfo } from './compute-mode.js';
 import type { ComputeSpec } from './spec.js';
 
 export interface ConfContext {
@@ -89,6 +90,7 @@ function mustHave(spec: ComputeSpec, context: ConfContext): [string, string][] {
     ['archive_mode', 'off'],
     ['neon.tenant_id', spec.ttid.tenantId],
     ['neon.timeline_id', spec.ttid.timelineId],
+    ...stripe(spec),
     ['neon.pageserver_connstring', spec.pageserverConnstring],
     ['neon.safekeepers', generation + spec.safekeepers.join(',')],
   ];
@@ -97,11 +99,31 @@ function mustHave(spec: ComputeSpec, context: ConfContext): [string, string][] {
     const given = spec.settings.get(name);
     if (given !== undefined && Number(given) < least) must.push([name, String(least)]);
   }
+  must.push(...standbySettings(spec));
   const { project, branch, endpoint } = spec.names;
   if (project !== null) must.push(['neon.project_id', project]);
   if (branch !== null) must.push(['neon.branch_id', branch]);
   if (endpoint !== null) must.push(['neon.endpoint_id', endpoint]);
   return must;
+}
+
+function stripe({ stripeBlocks }: ComputeSpec): [string, string][] {
+  return stripeBlocks === null ? [] : [['neon.stripe_size', String(stripeBlocks)]];
+}
+
+/** Of a server that does not write. Pages that replay needs are not asked for ahead, since most of them it does not need. */
+function standbySettings(spec: ComputeSpec): [string, string][] {
+  if (spec.mode.kind === 'primary') return [];
+  const { safekeepers, ttid, names } = spec;
+  const name = names.endpoint ?? 'replica';
+  return [
+    ['neon.compute_mode', spec.mode.kind],
+    ['hot_standby', 'on'],
+    ['recovery_prefetch', 'off'],
+    ['restore_command', ''],
+    ['primary_slot_name', ''],
+    ['primary_conninfo', spec.mode.kind === 'replica' ? primaryConninfo({ safekeepers, ...ttid, name }) : ''],
+  ];
 }
 
 /** The extension goes first: it takes over the storage manager before others could use it. */

@@ -5,7 +5,7 @@
 import { z } from 'zod';
 import { parseAddr } from '#shared/core/addr.js';
 import { errorText } from '#shared/core/errors.js';
-import { parseConnstr } from './connstr.js';
+import { parseConnstr, splitConnstrings } from './connstr.js';
 
 /** Bytes of a name, as the server counts. */
 const NAME_BYTES_MAX = 63;
@@ -99,6 +99,8 @@ export const extensionSchema = z.object({
 
 const grpcUrl = checked((url) => parseAddr(url.replace(/^(grpc|http):\/\//, '').replace(/\/$/, '')));
 const libpqUrl = checked(parseConnstr);
+/** Several for a tenant with shards. */
+const libpqUrls = checked((list) => splitConnstrings(list).map(parseConnstr));
 const shardSchema = z.object({
   pageservers: z
     .array(z.object({ id: count.nullish(), libpq_url: libpqUrl.nullish(), grpc_url: grpcUrl.nullish() }))
@@ -159,7 +161,7 @@ export const specSchema = z.object({
   project_id: text.nullish(),
   branch_id: text.nullish(),
   endpoint_id: text.nullish(),
-  pageserver_connstring: libpqUrl.nullish(),
+  pageserver_connstring: libpqUrls.nullish(),
   pageserver_connection_info: connectionInfoSchema.nullish(),
   shard_stripe_size: count.nullish(),
   safekeeper_connstrings: z.array(checked(safekeeperAddr)).nullish(),

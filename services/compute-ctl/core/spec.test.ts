@@ -67,6 +67,23 @@ describe('spec', () => {
     assert.deepEqual([spec.pageserverConnstring, spec.pageserverGrpcAddr], ['postgresql://ps:64', 'ps:65']);
   });
 
+  it('takes shards in their order, and shard 0 for base backups', () => {
+    const at = (port: number) => ({
+      pageservers: [{ id: 1, libpq_url: `postgresql://ps:${port}`, grpc_url: `grpc://ps:${port + 1}` }],
+    });
+    const { pageserver_connstring: _, ...rest } = plain;
+    const info = { shard_count: 2, stripe_size: 8, shards: { '0102': at(74), '0002': at(64) } };
+    const spec = parse({ ...rest, pageserver_connection_info: info });
+    assert.equal(spec.pageserverConnstring, 'postgresql://ps:64,postgresql://ps:74');
+    assert.equal(spec.pageserverGrpcAddr, 'ps:65');
+    assert.deepEqual([spec.stripeBlocks, spec.ttid.tenantId], [8, TENANT]);
+    assert.equal(spec.pageserverTtid.tenantId, `${TENANT}-0002`);
+    const lacking = { ...info, shards: { '0002': at(64) } };
+    assert.throws(() => parse({ ...rest, pageserver_connection_info: lacking }), /has 1 of 2 shards/);
+    const list = parse({ ...plain, pageserver_connstring: 'host=a port=1, host=b,c port=2', shard_stripe_size: 16 });
+    assert.deepEqual([list.pageserverTtid.tenantId, list.stripeBlocks], [`${TENANT}-0002`, 16]);
+  });
+
   it('takes safekeepers with or without ports, and a list of page servers', () => {
     const setting = (name: string, value: string) => ({ name, value, vartype: 'string' });
     const settings = [
@@ -98,8 +115,6 @@ describe('spec', () => {
     fails({ ...plain, safekeeper_connstrings: ['a:1', 'a:1'] }, /named twice/);
     fails({ ...plain, safekeeper_connstrings: ['a', 'a:5454'] }, /named twice/);
     fails({ ...plain, safekeeper_connstrings: ['a:b'] }, /safekeeper_connstrings\.0: .*not host:port/);
-    fails({ ...plain, mode: 'Replica' }, /not supported yet/);
-    fails({ ...plain, mode: { Static: '0/1' } }, /not supported yet/);
     fails({ ...plain, mode: 'Other' }, /mode/);
     fails({ ...plain, format_version: 2 }, /format_version/);
     fails({ ...plain, cluster: { settings: [{ name: "x' = y", value: '' }] } }, /settings\.0\.name/);

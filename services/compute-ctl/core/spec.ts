@@ -9,7 +9,9 @@ import { errorText, StorageError } from '#shared/core/errors.js';
 import { parseTtid } from '#shared/core/ids.js';
 import type { TenantTimelineId } from '#shared/core/ids.js';
 import { formatAddr } from '#shared/core/addr.js';
-import { parseConnstr } from './connstr.js';
+import { shardId } from '#shared/core/shard.js';
+import { parseComputeMode, type ComputeMode } from './compute-mode.js';
+import { parseConnstr, splitConnstrings } from './connstr.js';
 import { readSafekeepers, safekeeperAddr, specSchema } from './spec-schema.js';
 import type { extensionSchema, RawSpec } from './spec-schema.js';
 
@@ -45,8 +47,13 @@ export type DeltaOperation =
   | { readonly action: 'rename_db' | 'rename_role'; readonly name: string; readonly newName: string };
 
 export interface ComputeSpec {
+  readonly mode: ComputeMode;
   readonly ttid: TenantTimelineId;
-  /** For the extension: libpq connection string of the page server. */
+  /** The timeline as its page server knows it: of shard 0, when the tenant has shards. */
+  readonly pageserverTtid: TenantTimelineId;
+  /** Blocks of a stripe; null = the extension's default. */
+  readonly stripeBlocks: number | null;
+  /** For the extension: libpq connection string of the page server; with shards a list of them, by number. */
   readonly pageserverConnstring: string;
   /** host:port of the page server's gRPC server. */
   readonly pageserverGrpcAddr: string;
@@ -71,26 +78,28 @@ const OWN_SETTINGS = ['neon.tenant_id', 'neon.timeline_id', 'neon.pageserver_con
 
 /**
  * `text`: JSON. `pageserverGrpc`: address that wins over what can be derived from the connection string. Throws StorageError `invalid`
- * naming everything that is wrong, `unimplemented` for the modes Static and Replica.
+ * naming everything that is wrong.
  */
 export function parseSpec(text: string, pageserverGrpc: string | null): ComputeSpec {
   const raw = readSpec(text);
-  const mode = raw.mode ?? 'Primary';
-  if (mode !== 'Primary') {
-    throw new StorageError('unimplemented', `compute mode ${JSON.stringify(mode)} is not supported yet; use "Primary"`);
-  }
+  const mode = parseComputeMode(raw.mode ?? 'Primary');
   const settings = readSettings(raw);
   const own = (name: (typeof OWN_SETTINGS)[number]): string => settings.get(name) ?? '';
-  const pageserver = firstPageserver(raw);
-  const connstring = raw.pageserver_connstring ?? pageserver?.libpq_url ?? own('neon.pageserver_connstring');
+  const [pageserver] = pageserversByShard(raw);
+  const connstring = raw.pageserver_connstring ?? shardConnstrings(raw) ?? own('neon.pageserver_connstring');
+  const ttid = parseTtid({
+    tenantId: (raw.tenant_id ?? own('neon.tenant_id')).toLowerCase(),
+    timelineId: (raw.timeline_id ?? own('neon.timeline_id')).toLowerCase(),
+  });
+  const shardCount = splitConnstrings(connstring).length;
   const safekeepers = safekeepersOf(raw.safekeeper_connstrings, own('neon.safekeepers'));
   const roles = raw.cluster?.roles ?? [];
   const databases = raw.cluster?.databases ?? [];
   return Object.freeze({
-    ttid: parseTtid({
-      tenantId: (raw.tenant_id ?? own('neon.tenant_id')).toLowerCase(),
-      timelineId: (raw.timeline_id ?? own('neon.timeline_id')).toLowerCase(),
-    }),
+    mode,
+    ttid,
+    pageserverTtid: shardCount < 2 ? ttid : { ...ttid, tenantId: shardId(ttid.tenantId, 0, shardCount) },
+    stripeBlocks: raw.pageserver_connection_info?.stripe_size ?? raw.shard_stripe_size ?? null,
     pageserverConnstring: connstring,
     pageserverGrpcAddr: pageserverGrpc ?? grpcAddr(pageserver?.grpc_url ?? null, connstring),
     safekeepers: safekeepers.addrs,
@@ -196,7 +205,7 @@ function ownSettingProblems(name: string, value: string): Problem[] {
     return /^[0-9a-fA-F]{32}$/.test(value) ? [] : [{ path, message: 'must be 32 hexadecimal digits' }];
   }
   try {
-    parseConnstr(value);
+    splitConnstrings(value).forEach(parseConnstr);
     return [];
   } catch (error) {
     return [{ path, message: errorText(error) }];
@@ -227,9 +236,21 @@ function safekeepersOf(connstrings: readonly string[] | null | undefined, settin
   return { addrs: connstrings.map(safekeeperAddr), generation: 0 };
 }
 
-function firstPageserver(raw: RawSpec) {
-  const shards = raw.pageserver_connection_info?.shards ?? {};
-  return (shards['0000'] ?? Object.values(shards)[0])?.pageservers[0];
+/** The first page server of each shard. Shards are named by number and count, two hex digits each, so names sort by number. */
+function pageserversByShard(raw: RawSpec) {
+  const shards = Object.entries(raw.pageserver_connection_info?.shards ?? {});
+  return shards.sort(([a], [b]) => (a < b ? -1 : 1)).flatMap(([, { pageservers }]) => pageservers[0] ?? []);
+}
+
+/** Null when the shards' page servers are not all named by URL. Throws StorageError `invalid` when some shards are missing. */
+function shardConnstrings(raw: RawSpec): string | null {
+  const urls = pageserversByShard(raw).flatMap(({ libpq_url: url }) => url ?? []);
+  const count = raw.pageserver_connection_info?.shard_count ?? 0;
+  if (urls.length === 0) return null;
+  if (count > 1 && urls.length !== count) {
+    throw new StorageError('invalid', `pageserver_connection_info has ${urls.length} of ${count} shards`);
+  }
+  return count > 1 ? urls.join(',') : (urls[0] ?? null);
 }
 
 function readSettings(raw: RawSpec): Map<string, string> {
@@ -239,7 +260,8 @@ function readSettings(raw: RawSpec): Map<string, string> {
 function grpcAddr(url: string | null, connstring: string): string {
   if (url !== null) return url.replace(/^(grpc|http):\/\//, '').replace(/\/$/, '');
   // A list of hosts is for libpq, which tries one after the other; its gRPC server is asked at the first.
-  const [host = ''] = parseConnstr(connstring).host.split(',');
+  const [first = ''] = splitConnstrings(connstring);
+  const [host = ''] = parseConnstr(first).host.split(',');
   return formatAddr(host, PAGESERVER_GRPC_PORT);
 }
 

@@ -86,7 +86,7 @@ class Script {
   }
 
   ack(peer: number, term: number, flush: number, commit = 0): string[] {
-    const fixed = { kind: 'append', generation: 0, pageserverFeedback: null } as const;
+    const fixed = { kind: 'append', generation: 0, pageserverFeedback: null, standbyFeedback: null } as const;
     return this.hear(peer, { ...fixed, term, flushLsn: lsn(flush), commitLsn: lsn(commit) });
   }
 
@@ -193,15 +193,30 @@ describe('walproposer', () => {
     assert.deepEqual(script.ack(1, 2, 132_000), ['committed 131000']);
   });
 
-  it('tells an idle safekeeper a new commit position at once', () => {
+  it('tells a new commit position with the next WAL', () => {
     const script = Script.leading();
     script.take({ kind: 'wal-available', endLsn: lsn(1080) });
     for (const peer of [0, 1, 2]) script.give(peer, 1000, 80);
     script.ack(0, 2, 1080);
-    assert.deepEqual(script.ack(1, 2, 1080), [
-      'committed 1080',
-      ...[0, 1, 2].map((peer) => `${peer} append 1080+0 commit 1080 truncate 1000`),
-    ]);
+    assert.deepEqual(script.ack(1, 2, 1080), ['committed 1080']);
+    assert.equal(script.proposer.owesCommit, true);
+    script.take({ kind: 'wal-available', endLsn: lsn(1090) });
+    for (const peer of [0, 1, 2]) {
+      assert.deepEqual(script.give(peer, 1080, 10), [`${peer} append 1080+10 commit 1080 truncate 1000`]);
+    }
+    assert.equal(script.proposer.owesCommit, false);
+    assert.deepEqual(script.take({ kind: 'tick' }), []);
+  });
+
+  it('tells an idle safekeeper a new commit position with the next tick, once', () => {
+    const script = Script.leading();
+    script.take({ kind: 'wal-available', endLsn: lsn(1080) });
+    for (const peer of [0, 1, 2]) script.give(peer, 1000, 80);
+    script.ack(0, 2, 1080);
+    assert.deepEqual(script.ack(1, 2, 1080), ['committed 1080']);
+    const told = [0, 1, 2].map((peer) => `${peer} append 1080+0 commit 1080 truncate 1000`);
+    assert.deepEqual(script.take({ kind: 'tick' }), told);
+    assert.deepEqual([script.take({ kind: 'tick' }), script.proposer.owesCommit], [[], false]);
     script.ack(2, 2, 1080, 1080);
     assert.equal(script.proposer.truncateLsn, 1080);
     assert.equal(script.proposer.isSettled(lsn(1080)), false);
@@ -364,6 +379,7 @@ describe('walproposer', () => {
           kind: 'append',
           generation,
           pageserverFeedback: null,
+          standbyFeedback: null,
           term: 2,
           flushLsn: lsn(flush),
           commitLsn: lsn(0),

@@ -30,9 +30,10 @@ import type {
   Membership,
   PageserverFeedback,
   ProposerMessage,
+  StandbyFeedback,
   VoteResponse,
 } from './messages.js';
-import { chooseDonor, newPeer } from './peer.js';
+import { chooseDonor, newPeer, oldestNeeded } from './peer.js';
 import type { Peer, PeerIndex } from './peer.js';
 
 export const APPEND_BYTES_MAX = 128 * 1024;
@@ -106,6 +107,8 @@ export type Effect =
   | { readonly kind: 'recovered'; readonly lsn: Lsn }
   | { readonly kind: 'committed'; readonly lsn: Lsn }
   | { readonly kind: 'feedback'; readonly feedback: PageserverFeedback }
+  /** What the replicas of all safekeepers need; comes when it changes. */
+  | { readonly kind: 'standby-feedback'; readonly feedback: StandbyFeedback }
   | { readonly kind: 'fenced'; readonly term: number; readonly message: string }
   | { readonly kind: 'note'; readonly level: 'info' | 'warn'; readonly text: string; readonly peer?: PeerIndex };
 
@@ -131,6 +134,7 @@ export class WalProposer {
   private donorLostMs = -1;
   private highestTermSeen = 0;
   private feedbackTimeUs = -1n;
+  private standbyFeedback: StandbyFeedback | null = null;
 
   constructor(config: ProposerConfig) {
     assert(config.peerCount > 0, () => 'a walproposer needs at least one safekeeper');
@@ -228,6 +232,7 @@ export class WalProposer {
     peer.phase = 'offline';
     peer.tried = true;
     peer.readPending = false;
+    peer.standbyFeedback = null;
     if (peer.index === this.donor && this.donorLostMs < 0) this.donorLostMs = this.nowMs;
     this.maybeCampaign();
   }
@@ -407,6 +412,7 @@ export class WalProposer {
     peer.vote = vote;
     peer.phase = 'streaming';
     peer.nextLsn = startStreamingAt;
+    peer.toldCommitLsn = INVALID_LSN;
     peer.epoch += 1;
     peer.readPending = false;
     const { generation } = this.membership;
@@ -429,6 +435,7 @@ export class WalProposer {
   private append(peer: Peer, beginLsn: Lsn, walData: Uint8Array): void {
     const { term, commitLsn, truncateLsn } = this;
     const { generation } = this.membership;
+    peer.toldCommitLsn = commitLsn;
     this.send(peer, { kind: 'append', generation, term, beginLsn, commitLsn, truncateLsn, walData });
   }
 
@@ -471,7 +478,18 @@ export class WalProposer {
       this.feedbackTimeUs = feedback.replyTimeUs;
       this.effects.push({ kind: 'feedback', feedback });
     }
+    peer.standbyFeedback = response.standbyFeedback;
+    this.mergeStandbys();
     this.advanceCommit();
+  }
+
+  private mergeStandbys(): void {
+    const merged = oldestNeeded(this.peers);
+    if (merged === null) return;
+    const before = this.standbyFeedback;
+    if (before?.xmin === merged.xmin && before.catalogXmin === merged.catalogXmin) return;
+    this.standbyFeedback = merged;
+    this.effects.push({ kind: 'standby-feedback', feedback: merged });
   }
 
   private advanceCommit(): void {
@@ -484,14 +502,27 @@ export class WalProposer {
     if (reached <= this.commitLsn) return;
     this.commitLsn = reached;
     this.truncateLsn = lsnMax(this.truncateLsn, lsnMin(reached, this.lowestFlush()));
-    if (this.phase === 'recovering') {
+    const hadToRecover = this.phase === 'recovering';
+    if (hadToRecover) {
       this.phase = 'leading';
       this.effects.push({ kind: 'recovered', lsn: this.startLsn });
     }
     this.effects.push({ kind: 'committed', lsn: reached });
-    for (const peer of this.peers) {
-      if (peer.phase === 'streaming' && !peer.readPending) this.append(peer, peer.nextLsn, NO_BYTES);
-    }
+    // Under load the next WAL carries the news; a message of its own for each commit would double what all have to do.
+    if (hadToRecover) this.tellCommit();
+  }
+
+  /** Some safekeeper does not know how far WAL is committed: a tick soon, or the next WAL, will tell it. */
+  get owesCommit(): boolean {
+    return this.peers.some((peer) => this.isOwed(peer));
+  }
+
+  private isOwed(peer: Peer): boolean {
+    return peer.phase === 'streaming' && !peer.readPending && peer.toldCommitLsn < this.commitLsn;
+  }
+
+  private tellCommit(): void {
+    for (const peer of this.peers) if (this.isOwed(peer)) this.append(peer, peer.nextLsn, NO_BYTES);
   }
 
   private lowestFlush(): Lsn {
@@ -502,6 +533,7 @@ export class WalProposer {
   }
 
   private onTick(): void {
+    this.tellCommit();
     for (const peer of this.peers) {
       if (peer.phase !== 'offline' && peer.phase !== 'greeted' && peer.phase !== 'voted') this.checkSilence(peer);
     }

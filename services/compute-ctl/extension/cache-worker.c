@@ -17,6 +17,8 @@
  * One sample is under way at a time. The position is handed to the readers by raising the relation's not_modified_since,
  * before the hole is punched and under the same exclusive lock of the file: who sees the hole sees the position.
  *
+ * A server that does not write has no such transactions: what it has written out came from WAL, and so it may all be freed at any time.
+ *
  * Never freed: forks other than the main one (free space maps are not logged; visibility maps are cleared without a
  * position), sequences (they hand out values that WAL has only in steps of 32), unlogged relations.
  */
@@ -48,6 +50,7 @@
 #include "cache-table.h"
 #include "local-file.h"
 #include "relation-state.h"
+#include "replica.h"
 #include "settings.h"
 #include "shared-state.h"
 #include "wal-position.h"
@@ -179,7 +182,8 @@ punch(int file, const CacheChunk *victim, off_t offset, uint64 below)
 		return NOT_FREED;
 	}
 	if (now.epoch > 0)
-		relation_state_freed(now.node, MAIN_FORKNUM, position_for(now.epoch));
+		relation_state_freed(now.node, MAIN_FORKNUM,
+							 neon_compute_mode == MODE_PRIMARY ? position_for(now.epoch) : replica_redo_position());
 	if (fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, (off_t) CHUNK_BLOCKS * BLCKSZ) != 0)
 		return FREE_FAILED;
 	cache_note_removed(now.node, first, first + CHUNK_BLOCKS);
@@ -234,7 +238,7 @@ free_some(void)
 {
 	CacheChunk	victim;
 	/* Chunks of epoch 0 only, as long as what was written must stay. */
-	uint64		below = neon_file_cache_free_written ? Max(safe_epoch, 1) : 1;
+	uint64		below = neon_file_cache_free_written ? Max(neon_compute_mode == MODE_PRIMARY ? safe_epoch : UINT64_MAX, 1) : 1;
 
 	for (int i = 0; i < BATCH_CHUNKS; i++)
 	{
@@ -275,7 +279,7 @@ work(MemoryContext scratch)
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
 	}
-	if (!sampling && neon_file_cache_free_written && cache_bytes() > cache_target_bytes())
+	if (neon_compute_mode == MODE_PRIMARY && !sampling && neon_file_cache_free_written && cache_bytes() > cache_target_bytes())
 		start_sample();
 	follow_sample();
 	previous = MemoryContextSwitchTo(scratch);
@@ -307,7 +311,7 @@ cache_worker_install(void)
 		.bgw_name = "neon cache",
 		.bgw_type = "neon cache",
 		.bgw_flags = BGWORKER_SHMEM_ACCESS,
-		.bgw_start_time = BgWorkerStart_RecoveryFinished,
+		.bgw_start_time = neon_compute_mode == MODE_PRIMARY ? BgWorkerStart_RecoveryFinished : BgWorkerStart_ConsistentState,
 		.bgw_restart_time = 1,
 		.bgw_library_name = "neon",
 		.bgw_function_name = "neon_cache_worker_main",

@@ -15,6 +15,7 @@ const PRELOAD = "shared_preload_libraries = 'neon'";
 // The stopped directory never learns what is written here, so that must stay.
 const KEEP_WRITTEN = 'neon.file_cache_free_written = off';
 const WORKLOAD = readFileSync(path.join(import.meta.dirname, 'testing/workload.sql'), 'utf8');
+const SHARD_VECTORS = path.join(import.meta.dirname, '../../shared/core/testdata/shard-vectors.txt');
 const SUM = 'select count(*), sum(hashtext(f::text)) from filled f';
 
 function isRelationFile(name: string): boolean {
@@ -77,6 +78,24 @@ describe('extension neon', function () {
       const blocks = Number(await compute.psql("select pg_relation_size('filled') / 8192"));
       assert.ok(blocks > 500 && pages.pageCount - before > 1.5 * blocks, `${pages.pageCount - before} for ${blocks}`);
       assert.equal(await counter(compute, 'pages_kept'), 0);
+    });
+  });
+
+  it('spreads blocks over shards as the page servers do', async () => {
+    const vectors = readFileSync(SHARD_VECTORS, 'utf8')
+      .split('\n')
+      .filter((line) => /^\d/.test(line))
+      .map((line) => line.split(' ').map(Number));
+    assert.ok(vectors.length > 50);
+    await withCompute([], async (compute) => {
+      await compute.psql(`create function shard_of_block(int, int, oid, bigint) returns int
+        as '$libdir/neon', 'neon_shard_of_block' language c strict`);
+      const rows = vectors.map(([count, stripe, rel, block]) => `(${count}, ${stripe}, ${rel}::oid, ${block}::bigint)`);
+      const sql = `select shard_of_block(c, s, r, b) from (values ${rows.join(', ')}) v(c, s, r, b)`;
+      assert.deepEqual(
+        (await compute.psql(sql)).split('\n').map(Number),
+        vectors.map((vector) => vector[4]),
+      );
     });
   });
 

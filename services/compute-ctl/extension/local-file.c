@@ -26,6 +26,8 @@
 
 #include "cache-table.h"
 #include "relation-state.h"
+#include "replica.h"
+#include "settings.h"
 #include "shared-state.h"
 #include "smgr-table.h"
 
@@ -172,6 +174,13 @@ may_keep(const char *page)
 		pg_atomic_read_u64(&neon_shared->keep_after_us) < (uint64) GetCurrentTimestamp();
 }
 
+/* Under the lock. A replica may have left out redo of the page since it was fetched. */
+static bool
+is_outdated(RelFileNode node, ForkNumber fork, BlockNumber block, XLogRecPtr as_of)
+{
+	return neon_compute_mode != MODE_PRIMARY && replica_last_skipped(node, fork, block) > as_of;
+}
+
 /* Under the exclusive lock. The page of a block that someone wrote meanwhile is newer than ours. */
 static bool
 write_if_absent(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page)
@@ -212,7 +221,7 @@ note_keep_failure(void)
 }
 
 bool
-local_file_keep(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page)
+local_file_keep(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page, XLogRecPtr as_of)
 {
 	LWLock	   *lock;
 	MemoryContext context = CurrentMemoryContext;
@@ -226,7 +235,7 @@ local_file_keep(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *pag
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	PG_TRY();
 	{
-		written = write_if_absent(reln, fork, block, page);
+		written = !is_outdated(reln->smgr_rnode.node, fork, block, as_of) && write_if_absent(reln, fork, block, page);
 	}
 	PG_CATCH();
 	{

@@ -6,6 +6,7 @@
 #define NEON_LOCAL_FILE_H
 
 #include "postgres.h"
+#include "access/xlogdefs.h"
 #include "storage/lwlock.h"
 #include "storage/smgr.h"
 
@@ -32,7 +33,7 @@ extern void local_file_extend(SMgrRelation reln, ForkNumber fork, BlockNumber bl
  * Keeps a page that came from the page server, unless the block is present by now, the limit is reached or the disk
  * refuses. Never raises an error. True if it was written.
  */
-extern bool local_file_keep(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page);
+extern bool local_file_keep(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page, XLogRecPtr as_of);
 
 /* Cuts the file to at most `blocks`. Safe in a critical section. */
 extern void local_file_truncate(SMgrRelation reln, ForkNumber fork, BlockNumber blocks);

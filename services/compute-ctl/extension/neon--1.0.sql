@@ -27,5 +27,17 @@ RETURNS bigint
 LANGUAGE SQL STRICT VOLATILE
 AS 'SELECT coalesce(sum(pg_catalog.pg_database_size(oid)), 0)::bigint FROM pg_catalog.pg_database';
 
+-- How far the page server has come with this compute's WAL; null = it has not said. Writers wait when a position is further
+-- behind than neon.max_replication_write_lag, neon.max_replication_flush_lag, neon.max_replication_apply_lag allow.
+CREATE FUNCTION backpressure_lsns(OUT received_lsn pg_lsn, OUT disk_consistent_lsn pg_lsn, OUT remote_consistent_lsn pg_lsn)
+AS 'MODULE_PATHNAME', 'neon_backpressure_lsns'
+LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+
+-- Microseconds that writers waited for the page server, all together, since the server's start.
+CREATE FUNCTION backpressure_throttling_time()
+RETURNS bigint
+AS 'MODULE_PATHNAME', 'neon_backpressure_throttling_time'
+LANGUAGE C STRICT VOLATILE PARALLEL SAFE;
+
 GRANT USAGE ON SCHEMA neon TO pg_monitor;
 GRANT SELECT ON stats TO pg_monitor;

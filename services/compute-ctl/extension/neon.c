@@ -5,15 +5,16 @@
  */
 #include "postgres.h"
 
-#include <unistd.h>
-
 #include "access/xlog.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 
 #include "aux-files.h"
+#include "backpressure.h"
 #include "builtin-functions.h"
 #include "cache-worker.h"
+#include "feedback-file.h"
+#include "replica.h"
 #include "settings.h"
 #include "shared-state.h"
 #include "smgr-table.h"
@@ -34,17 +35,6 @@ check_wal_level(void)
 				 errmsg("neon: wal_level must be \"replica\" or higher, since storage lives on WAL alone")));
 }
 
-/* A server that follows another one must read pages as of its own position, not as new as the page server has them. */
-static void
-check_not_replica(void)
-{
-	if (access(STANDBY_SIGNAL_FILE, F_OK) == 0 || access(RECOVERY_SIGNAL_FILE, F_OK) == 0)
-		ereport(FATAL,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("neon: standby servers and archive recovery are not supported yet"),
-				 errhint("Remove standby.signal and recovery.signal.")));
-}
-
 void
 _PG_init(void)
 {
@@ -60,12 +50,16 @@ _PG_init(void)
 		return;
 	}
 	check_wal_level();
-	check_not_replica();
 	smgr_table_install(&neon_storage_manager);
 	size_functions_install();
 	backup_guard_install();
+	replica_install();
 	utility_hook_install();
+	feedback_file_map();
+	backpressure_install();
 	shared_state_install();
 	cache_worker_install();
-	aux_files_install();
+	/* What a primary keeps in files of its own, a replica gets from there. */
+	if (neon_compute_mode == MODE_PRIMARY)
+		aux_files_install();
 }

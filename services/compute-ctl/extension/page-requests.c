@@ -19,6 +19,7 @@
 #include "utils/memutils.h"
 
 #include "connection.h"
+#include "replica.h"
 #include "settings.h"
 #include "shard-map.h"
 #include "shared-state.h"
@@ -154,6 +155,24 @@ make_room(Ring *ring, uint32 limit)
 	return ring->tail - ring->head < limit;
 }
 
+/* As of when the request is made: a primary is the newest there is. Returns from when on the answer may be used. */
+static XLogRecPtr
+set_position(PageRequest *request)
+{
+	ReadPosition position;
+
+	request->request_lsn = LATEST_LSN;
+	if (neon_compute_mode == MODE_PRIMARY)
+		return InvalidXLogRecPtr;
+	if (request->tag == REQUEST_PAGE)
+		replica_page_position(request->node, request->fork, request->block, request->not_modified_since, &position);
+	else
+		replica_length_position(request->not_modified_since, &position);
+	request->request_lsn = position.request_lsn;
+	request->not_modified_since = position.not_modified_since;
+	return position.usable_after;
+}
+
 /* Sends a request; its position in the ring goes to *position. False: connection lost. */
 static bool
 send_request(Ring *ring, PageRequest *request, uint32 *position)
@@ -163,7 +182,6 @@ send_request(Ring *ring, PageRequest *request, uint32 *position)
 	int			length;
 
 	request->id = ((uint64) MyProcPid << 32) | ++requests_made;
-	request->request_lsn = LATEST_LSN;
 	length = protocol_encode(request, bytes);
 	if (!connection_send(ring->shard, bytes, length))
 		return false;
@@ -276,11 +294,13 @@ ask(PageRequest *request, PageAnswer *answer, Ring **ring)
 void
 page_server_ask(PageRequest *request, PageAnswer *answer)
 {
+	XLogRecPtr	usable_after = set_position(request);
 	Ring	   *ring;
 
 	finish_slot(ask(request, answer, &ring));
 	answer->page = NULL;
 	release_head(ring);
+	replica_await(usable_after);
 }
 
 /* The position in *ring of the request for this page, if it is on its way or here; false otherwise. */
@@ -328,6 +348,7 @@ page_fetch_ahead(RelFileNode node, ForkNumber fork, BlockNumber block, XLogRecPt
 	Ring	   *ring;
 	uint32		position;
 
+	(void) set_position(&request);
 	flush_position(not_modified_since);
 	if (find_ahead(node, fork, block, &ring, &position))
 		return true;
@@ -340,9 +361,20 @@ page_fetch_ahead(RelFileNode node, ForkNumber fork, BlockNumber block, XLogRecPt
 	return true;
 }
 
+/* Whether an answer to `asked` is one to `wanted` as well. */
+static bool
+is_new_enough(const PageRequest *asked, const PageRequest *wanted)
+{
+	if (neon_compute_mode == MODE_PRIMARY)
+		return asked->not_modified_since >= wanted->not_modified_since;
+	/* It is right as of its request_lsn, and still is if nothing was done to the page after that. */
+	return asked->request_lsn >= wanted->not_modified_since &&
+		asked->request_lsn >= replica_last_skipped(wanted->node, wanted->fork, wanted->block);
+}
+
 /* Takes the page from the ring, if it was asked for and is new enough. */
 static bool
-use_ahead(RelFileNode node, ForkNumber fork, BlockNumber block, XLogRecPtr not_modified_since, char *page)
+use_ahead(const PageRequest *wanted, char *page, XLogRecPtr *as_of)
 {
 	Ring	   *ring;
 	uint32		position;
@@ -350,14 +382,17 @@ use_ahead(RelFileNode node, ForkNumber fork, BlockNumber block, XLogRecPtr not_m
 	PageAnswer	answer;
 	bool		usable;
 
-	if (!find_ahead(node, fork, block, &ring, &position) || !await_answer(ring, position))
+	if (!find_ahead(wanted->node, wanted->fork, wanted->block, &ring, &position) || !await_answer(ring, position))
 		return false;
 	slot = slot_at(ring, position);
 	if (!decode_slot(ring, slot, &answer))
 		return false;
-	usable = answer.kind == ANSWER_VALUE && slot->request.not_modified_since >= not_modified_since;
+	usable = answer.kind == ANSWER_VALUE && is_new_enough(&slot->request, wanted);
 	if (usable)
+	{
 		memcpy(page, answer.page, BLCKSZ);
+		*as_of = slot->request.request_lsn;
+	}
 	stat_count(usable ? STAT_PREFETCH_HITS : STAT_PREFETCH_WASTED);
 	finish_slot(slot);
 	release_head(ring);
@@ -365,7 +400,8 @@ use_ahead(RelFileNode node, ForkNumber fork, BlockNumber block, XLogRecPtr not_m
 }
 
 AnswerKind
-page_fetch(RelFileNode node, ForkNumber fork, BlockNumber block, XLogRecPtr not_modified_since, char *page, char *message)
+page_fetch(RelFileNode node, ForkNumber fork, BlockNumber block, XLogRecPtr not_modified_since, char *page, char *message,
+		   XLogRecPtr *as_of)
 {
 	PageRequest request = {
 		.tag = REQUEST_PAGE,
@@ -375,14 +411,17 @@ page_fetch(RelFileNode node, ForkNumber fork, BlockNumber block, XLogRecPtr not_
 		.not_modified_since = not_modified_since,
 	};
 	PageAnswer	answer = {.kind = ANSWER_VALUE};
+	XLogRecPtr	usable_after;
 	instr_time	start;
 	instr_time	end;
 	Ring	   *ring;
 	Slot	   *slot;
 
 	INSTR_TIME_SET_CURRENT(start);
-	if (!use_ahead(node, fork, block, not_modified_since, page))
+	usable_after = set_position(&request);
+	if (!use_ahead(&request, page, as_of))
 	{
+		*as_of = request.request_lsn;
 		slot = ask(&request, &answer, &ring);
 		if (answer.kind == ANSWER_VALUE)
 			memcpy(page, answer.page, BLCKSZ);
@@ -391,6 +430,7 @@ page_fetch(RelFileNode node, ForkNumber fork, BlockNumber block, XLogRecPtr not_
 		finish_slot(slot);
 		release_head(ring);
 	}
+	replica_await(usable_after);
 	INSTR_TIME_SET_CURRENT(end);
 	INSTR_TIME_SUBTRACT(end, start);
 	stat_add(STAT_WAIT_US, INSTR_TIME_GET_MICROSEC(end));

@@ -17,10 +17,11 @@ extern void page_server_ask(PageRequest *request, PageAnswer *answer);
 
 /*
  * Fetches one page into `page`, from what was requested ahead if that is new enough. ANSWER_NOT_FOUND leaves `page` alone
- * and copies the page server's words to `message` (512 bytes).
+ * and copies the page server's words to `message` (512 bytes). In a server that does not write, *as_of is a position at which
+ * the page is right.
  */
 extern AnswerKind page_fetch(RelFileNode node, ForkNumber fork, BlockNumber block, XLogRecPtr not_modified_since,
-							 char *page, char *message);
+							 char *page, char *message, XLogRecPtr *as_of);
 
 /*
  * Starts fetching a page that will be needed, without waiting. Does nothing if it is on its way already. False when the

@@ -25,19 +25,16 @@ int			neon_response_log_timeout_ms = 10000;
 int			neon_response_disconnect_timeout_ms = 150000;
 bool		neon_file_cache_free_written = true;
 bool		neon_regress_test_mode = false;
+int			neon_max_replication_write_lag_mb = 500;
+int			neon_max_replication_flush_lag_mb = 10240;
+int			neon_max_replication_apply_lag_mb = -1;
 
 /* Values that only other programs read. */
 static char *unread_strings[16];
 static int	unread_ints[40];
 static bool unread_bools[12];
 
-enum ComputeMode
-{
-	MODE_PRIMARY,
-	MODE_REPLICA,
-	MODE_STATIC
-};
-static int	compute_mode = MODE_PRIMARY;
+int			neon_compute_mode = MODE_PRIMARY;
 static int	running_xacts_policy = 0;
 static int	debug_compare_local = 0;
 
@@ -145,6 +142,51 @@ define_used(void)
 				&neon_regress_test_mode, false, PGC_SUSET);
 }
 
+/*
+ * A statement sees a new value of a parameter only when it is over, which would be too late for one that waits at a limit: hand it over
+ * in shared memory. The hooks run before their variable is assigned.
+ */
+static void
+assign_write_lag(int value, void *extra)
+{
+	neon_max_replication_write_lag_mb = value;
+	shared_lag_limits_set();
+}
+
+static void
+assign_flush_lag(int value, void *extra)
+{
+	neon_max_replication_flush_lag_mb = value;
+	shared_lag_limits_set();
+}
+
+static void
+assign_apply_lag(int value, void *extra)
+{
+	neon_max_replication_apply_lag_mb = value;
+	shared_lag_limits_set();
+}
+
+static void
+define_lag(const char *name, const char *description, int *variable, int initial, GucIntAssignHook assign)
+{
+	DefineCustomIntVariable(name, description, "0 or less sets no limit.", variable, initial, -1, INT_MAX, PGC_SIGHUP,
+							GUC_UNIT_MB, NULL, assign, NULL);
+}
+
+/* How far the page server may be behind before writers wait. */
+static void
+define_backpressure(void)
+{
+	define_lag("neon.max_replication_write_lag", "WAL that the page server may not have received before writers wait.",
+			   &neon_max_replication_write_lag_mb, 500, assign_write_lag);
+	define_lag("neon.max_replication_flush_lag", "WAL that the page server may not have on disk before writers wait.",
+			   &neon_max_replication_flush_lag_mb, 10240, assign_flush_lag);
+	define_lag("neon.max_replication_apply_lag",
+			   "WAL that the page server's object store may not have before writers wait.",
+			   &neon_max_replication_apply_lag_mb, -1, assign_apply_lag);
+}
+
 /* Read by the compute's supervisor from its spec, not by the server; kept visible to SHOW. */
 static void
 define_for_supervisor(void)
@@ -228,8 +270,9 @@ void
 settings_define(void)
 {
 	define_used();
-	DefineCustomEnumVariable("neon.compute_mode", "What this server is; only a primary is possible so far.", NULL,
-							 &compute_mode, MODE_PRIMARY, compute_modes, PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	define_backpressure();
+	DefineCustomEnumVariable("neon.compute_mode", "Whether this server writes, follows one that does, or stays at one position.", NULL,
+							 &neon_compute_mode, MODE_PRIMARY, compute_modes, PGC_POSTMASTER, 0, NULL, NULL, NULL);
 	define_for_supervisor();
 	define_without_effect();
 	MarkGUCPrefixReserved("neon");
@@ -254,9 +297,5 @@ settings_active(void)
 					 errmsg("%s is not set, but other parameters of the page server are", names[i]),
 					 errhint("Set neon.tenant_id, neon.timeline_id and neon.pageserver_connstring, or none of them.")));
 	}
-	if (compute_mode != MODE_PRIMARY)
-		ereport(FATAL,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("neon.compute_mode must be \"primary\"; replicas and static computes are not supported yet")));
 	return true;
 }

@@ -21,6 +21,19 @@ extern int	neon_response_log_timeout_ms;
 extern int	neon_response_disconnect_timeout_ms;
 extern bool neon_file_cache_free_written;
 extern bool neon_regress_test_mode;
+extern int	neon_max_replication_write_lag_mb;
+extern int	neon_max_replication_flush_lag_mb;
+extern int	neon_max_replication_apply_lag_mb;
+
+typedef enum ComputeMode
+{
+	MODE_PRIMARY,
+	MODE_REPLICA,				/* follows the WAL of a primary */
+	MODE_STATIC					/* stays at one position */
+} ComputeMode;
+
+/* A ComputeMode. */
+extern int	neon_compute_mode;
 
 /* Declares all parameters and reserves the prefix. Called once, first thing, in the postmaster. */
 extern void settings_define(void);

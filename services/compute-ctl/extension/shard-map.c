@@ -13,32 +13,44 @@ static uint32 known_version;
 static int	known_count = 1;
 static uint32 known_stripe = 1;
 
-/* The `index`th part of a list separated by commas; NULL behind its end. */
+/*
+ * What follows the first connection string of a list; NULL if nothing does. A comma begins the next string when a URL or
+ * `host` follows it: hosts of one string are separated by commas too, and libpq tries them one after the other.
+ */
 static const char *
-list_part(const char *list, int index)
+next_part(const char *list)
 {
-	while (index-- > 0)
+	while ((list = strchr(list, ',')) != NULL)
 	{
-		list = strchr(list, ',');
-		if (list == NULL)
-			return NULL;
-		list++;
+		do
+			list++;
+		while (*list == ' ');
+		if (strncmp(list, "postgres://", 11) == 0 || strncmp(list, "postgresql://", 13) == 0 ||
+			strncmp(list, "host", 4) == 0)
+			return list;
 	}
-	return list;
+	return NULL;
+}
+
+static int
+list_length(const char *list)
+{
+	int			length = 1;
+
+	while (length < SHARDS_MAX && (list = next_part(list)) != NULL)
+		length++;
+	return length;
 }
 
 static void
 refresh(void)
 {
 	char		list[CONNSTRING_BYTES_MAX];
-	int			count = 1;
 
 	if (known_version == shared_connstring_version())
 		return;
 	known_version = shared_connstring_get(list, &known_stripe);
-	while (count < SHARDS_MAX && list_part(list, count) != NULL)
-		count++;
-	known_count = count;
+	known_count = list_length(list);
 }
 
 int
@@ -71,14 +83,24 @@ shard_address(int shard, char connstring[CONNSTRING_BYTES_MAX], char tenant[64])
 	char		list[CONNSTRING_BYTES_MAX];
 	uint32		stripe;
 	uint32		version = shared_connstring_get(list, &stripe);
-	const char *part = list_part(list, shard);
-	int			count = 1;
+	int			count = list_length(list);
+	const char *part = list;
+	const char *end;
 
-	if (part == NULL)
+	if (shard >= count)
 		return 0;
-	while (count < SHARDS_MAX && list_part(list, count) != NULL)
-		count++;
-	strlcpy(connstring, part, Min(CONNSTRING_BYTES_MAX, strcspn(part, ",") + 1));
+	for (int i = 0; i < shard; i++)
+		part = next_part(part);
+	strlcpy(connstring, part, CONNSTRING_BYTES_MAX);
+	end = next_part(part);
+	if (end != NULL)
+	{
+		/* Back over the spaces and the comma. */
+		do
+			end--;
+		while (*end != ',');
+		connstring[end - part] = '\0';
+	}
 	if (count == 1)
 		strlcpy(tenant, neon_tenant_id, 64);
 	else

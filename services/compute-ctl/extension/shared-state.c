@@ -10,6 +10,7 @@
 #include "cache-table.h"
 #include "local-file.h"
 #include "relation-state.h"
+#include "replica.h"
 #include "wal-position.h"
 
 SharedState *neon_shared;
@@ -27,6 +28,7 @@ read_start(void)
 	if (!crc_ok)
 		ereport(FATAL, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("neon: the checksum of pg_control is wrong")));
 	neon_shared->start_lsn = record_end_position(control->checkPointCopy.redo);
+	neon_shared->oldest_active_xid = control->checkPointCopy.oldestActiveXid;
 	neon_shared->started_clean = control->state == DB_SHUTDOWNED;
 	pfree(control);
 }
@@ -41,6 +43,7 @@ initialise(void)
 	pg_atomic_init_u32(&neon_shared->connstring_version, 2);
 	strlcpy(neon_shared->connstring, neon_pageserver_connstring, CONNSTRING_BYTES_MAX);
 	neon_shared->stripe_blocks = neon_stripe_size;
+	shared_lag_limits_set();
 	for (int i = 0; i < STAT_COUNT; i++)
 		pg_atomic_init_u64(&neon_shared->stats[i], 0);
 }
@@ -54,6 +57,7 @@ request_shared_memory(void)
 	relation_state_request_memory();
 	local_file_request_memory();
 	cache_table_request_memory();
+	replica_request_memory();
 }
 
 static void
@@ -70,6 +74,7 @@ start_shared_memory(void)
 	relation_state_attach();
 	local_file_attach();
 	cache_table_attach();
+	replica_attach();
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -80,6 +85,16 @@ shared_state_install(void)
 	shmem_request_hook = request_shared_memory;
 	previous_startup_hook = shmem_startup_hook;
 	shmem_startup_hook = start_shared_memory;
+}
+
+void
+shared_lag_limits_set(void)
+{
+	if (neon_shared == NULL || IsUnderPostmaster)
+		return;
+	neon_shared->write_lag_mb = neon_max_replication_write_lag_mb;
+	neon_shared->flush_lag_mb = neon_max_replication_flush_lag_mb;
+	neon_shared->apply_lag_mb = neon_max_replication_apply_lag_mb;
 }
 
 void

@@ -24,6 +24,8 @@ typedef enum StatCounter
 	STAT_KEEP_FAILURES,
 	STAT_PAGES_FREED,			/* pages whose local copy was given up to stay within the limit */
 	STAT_CHUNKS_FORGOTTEN,		/* chunks that stay on disk because the table of chunks was full */
+	STAT_REDO_DONE,				/* records with blocks that a replica replayed */
+	STAT_REDO_LEFT_OUT,			/* such records, or parts of them, passed over since their pages were not here */
 	STAT_WRITES,
 	STAT_EXTENDS,
 	STAT_SIZE_HITS,				/* relation sizes known */
@@ -37,6 +39,8 @@ typedef struct SharedState
 {
 	/* Where this compute began: a page it never changed is the same at every position from here on. */
 	XLogRecPtr	start_lsn;
+	/* No transaction below it was running there, if it is a normal one. For replicas. */
+	TransactionId oldest_active_xid;
 	/* Whether the server before, on these files, was shut down cleanly. */
 	bool		started_clean;
 	/* Upper bound of the positions at which relations no longer in the size cache were truncated or dropped. */
@@ -48,6 +52,11 @@ typedef struct SharedState
 	pg_atomic_uint32 connstring_version;
 	char		connstring[CONNSTRING_BYTES_MAX];
 	uint32		stripe_blocks;
+
+	/* neon.max_replication_*_lag in MB, for writers that wait in the middle of a statement. Written by the postmaster only. */
+	volatile int write_lag_mb;
+	volatile int flush_lag_mb;
+	volatile int apply_lag_mb;
 
 	pg_atomic_uint64 stats[STAT_COUNT];
 } SharedState;
@@ -62,9 +71,10 @@ extern void shared_state_install(void);
 extern uint32 shared_connstring_get(char out[CONNSTRING_BYTES_MAX], uint32 *stripe_blocks);
 extern uint32 shared_connstring_version(void);
 
-/* To be called in every process; only the postmaster's call has an effect. */
+/* To be called in every process; only the postmaster's calls have an effect. */
 extern void shared_connstring_set(const char *value);
 extern void shared_stripe_set(uint32 blocks);
+extern void shared_lag_limits_set(void);
 
 static inline void
 stat_add(StatCounter counter, uint64 amount)

@@ -8,6 +8,7 @@
 #include "utils/pg_lsn.h"
 
 #include "cache-table.h"
+#include "feedback-file.h"
 #include "shared-state.h"
 #include "wal-position.h"
 
@@ -25,6 +26,8 @@ static const char *const names[STAT_COUNT] = {
 	[STAT_KEEP_FAILURES] = "keep_failures",
 	[STAT_PAGES_FREED] = "pages_freed",
 	[STAT_CHUNKS_FORGOTTEN] = "chunks_forgotten",
+	[STAT_REDO_DONE] = "redo_done",
+	[STAT_REDO_LEFT_OUT] = "redo_left_out",
 	[STAT_WRITES] = "writes",
 	[STAT_EXTENDS] = "extends",
 	[STAT_SIZE_HITS] = "size_hits",
@@ -94,4 +97,35 @@ neon_positions(PG_FUNCTION_ARGS)
 	values[1] = LSNGetDatum(pg_atomic_read_u64(&neon_shared->forgotten_lsn));
 	values[2] = LSNGetDatum(current_position());
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(descriptor), values, nulls)));
+}
+
+PG_FUNCTION_INFO_V1(neon_backpressure_lsns);
+
+Datum
+neon_backpressure_lsns(PG_FUNCTION_ARGS)
+{
+	TupleDesc	descriptor;
+	StorageFeedback feedback;
+	Datum		values[3];
+	bool		nulls[3];
+
+	require_active();
+	if (get_call_result_type(fcinfo, NULL, &descriptor) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "neon.backpressure_lsns() must return a row");
+	feedback_get(&feedback);
+	values[0] = LSNGetDatum(feedback.received_lsn);
+	values[1] = LSNGetDatum(feedback.disk_consistent_lsn);
+	values[2] = LSNGetDatum(feedback.remote_consistent_lsn);
+	for (int i = 0; i < 3; i++)
+		nulls[i] = DatumGetLSN(values[i]) == InvalidXLogRecPtr;
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(descriptor), values, nulls)));
+}
+
+PG_FUNCTION_INFO_V1(neon_backpressure_throttling_time);
+
+Datum
+neon_backpressure_throttling_time(PG_FUNCTION_ARGS)
+{
+	require_active();
+	PG_RETURN_INT64((int64) feedback_throttled_us());
 }

@@ -17,6 +17,7 @@
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 
+#include "backpressure.h"
 #include "connection.h"
 #include "local-file.h"
 #include "page-requests.h"
@@ -179,6 +180,7 @@ neon_extend(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page, b
 		return;
 	}
 	stat_count(STAT_EXTENDS);
+	backpressure_gate();
 	local_file_extend(reln, fork, block, page, skip_fsync);
 	relation_state_extended(reln->smgr_rnode.node, fork, block + 1);
 }
@@ -215,14 +217,15 @@ static void
 read_remote(SMgrRelation reln, ForkNumber fork, BlockNumber block, const ForkInfo *info, char *page)
 {
 	char		message[512];
+	XLogRecPtr	as_of;
 
 	stat_count(STAT_READS_REMOTE);
-	if (page_fetch(reln->smgr_rnode.node, fork, block, info->not_modified_since, page, message) != ANSWER_VALUE)
+	if (page_fetch(reln->smgr_rnode.node, fork, block, info->not_modified_since, page, message, &as_of) != ANSWER_VALUE)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("could not read block %u in file \"%s\" from the page server: %s",
 						block, relpath(reln->smgr_rnode, fork), message)));
-	local_file_keep(reln, fork, block, page);
+	local_file_keep(reln, fork, block, page, as_of);
 }
 
 static void

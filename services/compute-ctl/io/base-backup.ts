@@ -25,6 +25,8 @@ export interface BaseBackupRequest {
   readonly ttid: TenantTimelineId;
   /** 0 = the newest position that the page server has. */
   readonly lsn: Lsn;
+  /** For a server that does not write. With lsn = 0: for one that follows. */
+  readonly replica?: boolean;
   /** Made anew. */
   readonly dir: string;
   readonly account: Account | null;
@@ -39,7 +41,7 @@ export async function fetchBaseBackup(
 ): Promise<{ header: BaseBackupHeader; bytes: number }> {
   const client = createClient(PageServiceClient, request.addr);
   const stream = client.getBaseBackup(
-    { ttid: { ...request.ttid }, lsn: lsnToWire(request.lsn), replica: false },
+    { ttid: { ...request.ttid }, lsn: lsnToWire(request.lsn), replica: request.replica ?? false },
     traceMetadata(),
   );
   const abort = (): void => stream.cancel();

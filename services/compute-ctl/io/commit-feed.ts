@@ -8,6 +8,7 @@ import type { StorageError } from '#shared/core/errors.js';
 import { formatLsn, INVALID_LSN } from '#shared/core/lsn.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import type { Logger } from '#shared/runtime/log.js';
+import type { StandbyFeedback } from '../core/messages.js';
 import type { ServerAddress } from './catalog.js';
 import type { ProposerRunner } from './proposer-runner.js';
 import { ReplicationClient } from './replication-client.js';
@@ -33,6 +34,7 @@ export class CommitFeed {
   private closed = false;
   private commitLsn: Lsn = INVALID_LSN;
   private applyLsn: Lsn = INVALID_LSN;
+  private standbyFeedback: StandbyFeedback | null = null;
   private sample: { readonly endLsn: Lsn; readonly arrivedMs: number } | null = null;
 
   private constructor(options: CommitFeedOptions) {
@@ -60,6 +62,12 @@ export class CommitFeed {
     this.client?.report(this.commitLsn, lsn);
   }
 
+  /** The replicas of this timeline need these transactions' view. */
+  standbysNeed(feedback: StandbyFeedback): void {
+    this.standbyFeedback = feedback;
+    this.client?.keepFor(feedback);
+  }
+
   close(): void {
     this.closed = true;
     this.client?.close();
@@ -80,6 +88,7 @@ export class CommitFeed {
     };
     this.client = await ReplicationClient.start(settings, systemId);
     this.client.report(runner.proposer.commitLsn, this.applyLsn);
+    if (this.standbyFeedback !== null) this.client.keepFor(this.standbyFeedback);
   }
 
   private onEnd(error: StorageError | null): void {

@@ -6,7 +6,7 @@ import { errorText } from '#shared/core/errors.js';
 import type { StorageError } from '#shared/core/errors.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import type { Logger } from '#shared/runtime/log.js';
-import type { Membership, PageserverFeedback } from '../core/messages.js';
+import type { Membership, PageserverFeedback, StandbyFeedback } from '../core/messages.js';
 import type { PeerIndex } from '../core/peer.js';
 import { WalProposer } from '../core/walproposer.js';
 import type { Effect, Input, ProposerConfig } from '../core/walproposer.js';
@@ -19,6 +19,8 @@ const RECONNECT_MAX_MS = 1_000;
 /** An election counts in milliseconds; a leader only looks for silence. */
 const ELECTION_TICK_MS = 20;
 const LEADER_TICK_MS = 200;
+/** For the news of a commit to go with the next WAL; the page server gets the WAL of a lone commit that much later. */
+const COMMIT_NEWS_MS = 2;
 
 export interface ProposerEvents {
   /** A new timeline: answer by `setStartLsn`. */
@@ -28,6 +30,7 @@ export interface ProposerEvents {
   onRecovered(lsn: Lsn): void;
   onCommitted(lsn: Lsn): void;
   onFeedback(feedback: PageserverFeedback): void;
+  onStandbyFeedback(feedback: StandbyFeedback): void;
   onFenced(message: string): void;
 }
 
@@ -60,6 +63,7 @@ export class ProposerRunner {
   private stepping = false;
   private closed = false;
   private ticker: NodeJS.Timeout | null = null;
+  private newsTimer: NodeJS.Timeout | null = null;
 
   constructor(options: RunnerOptions) {
     this.options = options;
@@ -110,6 +114,7 @@ export class ProposerRunner {
     if (this.closed) return;
     this.closed = true;
     if (this.ticker !== null) clearTimeout(this.ticker);
+    if (this.newsTimer !== null) clearTimeout(this.newsTimer);
     for (const link of this.links) {
       if (link.reconnectTimer !== null) clearTimeout(link.reconnectTimer);
       link.connection?.close('the walproposer ends');
@@ -171,6 +176,12 @@ export class ProposerRunner {
     } finally {
       this.stepping = false;
     }
+    if (this.newsTimer === null && !this.closed && this.proposer.owesCommit) {
+      this.newsTimer = setTimeout(() => {
+        this.newsTimer = null;
+        this.take({ kind: 'tick' });
+      }, COMMIT_NEWS_MS);
+    }
   }
 
   private perform(effect: Effect): void {
@@ -205,6 +216,9 @@ export class ProposerRunner {
         break;
       case 'feedback':
         events.onFeedback(effect.feedback);
+        break;
+      case 'standby-feedback':
+        events.onStandbyFeedback(effect.feedback);
         break;
       case 'fenced':
         events.onFenced(effect.message);

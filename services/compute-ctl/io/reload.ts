@@ -46,6 +46,23 @@ export async function applySettings(options: ReloadOptions): Promise<string[] | 
   }
 }
 
+/** The lines of a configuration that say where the pages are. */
+const STORAGE_SETTING = /^neon\.(stripe_size|pageserver_connstring)\b/;
+
+/**
+ * Tells a running Postgres where its pages are now, by signal: a session could not even be opened while the old places refuse. What else
+ * `text` says comes with `applySettings`.
+ */
+export async function announceStorage(options: Pick<ReloadOptions, 'pgdata' | 'account' | 'text'>): Promise<void> {
+  const { pgdata, account, text } = options;
+  const path = join(pgdata, 'postgresql.conf');
+  const lines = text.split('\n').filter((line) => STORAGE_SETTING.test(line));
+  // The last line of a setting counts.
+  await replace(path, `${await readFile(path, 'utf8')}${lines.join('\n')}\n`, account);
+  const [pid = ''] = (await readFile(join(pgdata, 'postmaster.pid'), 'utf8')).split('\n');
+  process.kill(Number(pid), 'SIGHUP');
+}
+
 async function replace(path: string, text: string, account: Account | null): Promise<void> {
   writeOwned(`${path}.new`, text, account);
   await rename(`${path}.new`, path);

@@ -9,7 +9,8 @@ import pg from 'pg';
 import { errorText, StorageError } from '#shared/core/errors.js';
 import { formatLsn, INVALID_LSN } from '#shared/core/lsn.js';
 import type { Lsn } from '#shared/core/lsn.js';
-import { encodeStatusUpdate, parseReplicationMessage } from '../core/replication-messages.js';
+import type { StandbyFeedback } from '../core/messages.js';
+import { encodeHotStandbyFeedback, encodeStatusUpdate, parseReplicationMessage } from '../core/replication-messages.js';
 
 const STATUS_INTERVAL_MS = 1_000;
 export const SLOT_NAME = 'walproposer';
@@ -73,6 +74,12 @@ export class ReplicationClient {
     this.flushLsn = flushLsn > this.flushLsn ? flushLsn : this.flushLsn;
     this.applyLsn = applyLsn > this.applyLsn ? applyLsn : this.applyLsn;
     this.sendStatus();
+  }
+
+  /** What replicas need: the server keeps rows for them as for any standby. */
+  keepFor(feedback: StandbyFeedback): void {
+    if (this.streaming && !this.ended)
+      this.connection.sendCopyFromChunk(encodeHotStandbyFeedback(feedback, Date.now()));
   }
 
   /** Drops the connection; nothing is confirmed from here on. */

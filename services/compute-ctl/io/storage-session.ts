@@ -1,15 +1,16 @@
 /**
  * This compute's hold on its timeline: the walproposer's runner, and the way to a filled data directory.
  *
- * The base backup is fetched as soon as the election says where the term starts, while the quorum is still being brought there; the page
- * server waits until that position is committed and ingested. When all safekeepers are empty it is the other way round: the page
- * server's newest position is where the term starts.
+ * The base backup of the page server's newest position is fetched at once, beside the election: mostly that is where the term starts. When
+ * the election says otherwise, the one at the term's start is fetched instead, while the quorum is still being brought there; the page
+ * server waits until that position is committed and ingested. When all safekeepers are empty the page server's newest position is where
+ * the term starts.
  */
 import { StorageError } from '#shared/core/errors.js';
 import { formatLsn, INVALID_LSN } from '#shared/core/lsn.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import type { Logger } from '#shared/runtime/log.js';
-import type { PageserverFeedback } from '../core/messages.js';
+import type { PageserverFeedback, StandbyFeedback } from '../core/messages.js';
 import type { ComputeSpec } from '../core/spec.js';
 import type { StartTimings } from '../core/status.js';
 import type { Account } from './account.js';
@@ -38,6 +39,7 @@ export interface SessionOptions {
   readonly timings: StartTimings;
   onCommitted(lsn: Lsn): void;
   onFeedback(feedback: PageserverFeedback): void;
+  onStandbyFeedback(feedback: StandbyFeedback): void;
   onFenced(message: string): void;
 }
 
@@ -56,6 +58,7 @@ export class StorageSession {
   private readonly recovered: Promise<Lsn>;
   private readonly giveUp: (error: unknown) => void;
   private fetch: Fetch | null = null;
+  private electedLsn: Lsn = INVALID_LSN;
 
   /** `signal` ends `prepare`; the session itself lives until `close`. */
   constructor(options: SessionOptions, signal: AbortSignal) {
@@ -96,6 +99,7 @@ export class StorageSession {
         },
         onCommitted: (lsn) => options.onCommitted(lsn),
         onFeedback: (feedback) => options.onFeedback(feedback),
+        onStandbyFeedback: (feedback) => options.onStandbyFeedback(feedback),
         onFenced: (message) => options.onFenced(message),
       },
     });
@@ -103,6 +107,7 @@ export class StorageSession {
 
   /** Resolves with the position where Postgres must start, once a quorum has committed it and the data directory is filled. */
   async prepare(): Promise<Lsn> {
+    this.startFetch(INVALID_LSN);
     this.runner.start();
     const startLsn = await orAborted(this.recovered, this.signal);
     if (this.fetch === null) throw new StorageError('internal', 'recovered without an election');
@@ -136,11 +141,17 @@ export class StorageSession {
   }
 
   private onElected(startLsn: Lsn): void {
-    if (this.fetch?.lsn === startLsn) return;
+    this.electedLsn = startLsn;
+    const { fetch } = this;
+    // The newest was asked for and has not said where it is: its header decides.
+    if (fetch === null || (fetch.lsn !== startLsn && fetch.lsn !== INVALID_LSN)) this.fetchInstead(startLsn);
+  }
+
+  private fetchInstead(lsn: Lsn): void {
     const before = this.fetch;
     before?.abort.abort();
     // The next one fills the same directory.
-    this.startFetch(startLsn, before?.done);
+    this.startFetch(lsn, before?.done);
   }
 
   private startFetch(lsn: Lsn, after?: Promise<unknown>): void {
@@ -151,7 +162,7 @@ export class StorageSession {
     const once = async (): Promise<BaseBackupHeader> => {
       const { header, bytes } = await fetchBaseBackup({
         addr: spec.pageserverGrpcAddr,
-        ttid: spec.ttid,
+        ttid: spec.pageserverTtid,
         lsn: fetch.lsn,
         dir: pgdata,
         account,
@@ -177,6 +188,7 @@ export class StorageSession {
     reachStep('base-backup-header');
     if (fetch !== this.fetch || fetch.lsn !== INVALID_LSN) return;
     fetch.lsn = header.lsn;
-    this.runner.setStartLsn(header.lsn);
+    if (this.electedLsn === INVALID_LSN) this.runner.setStartLsn(header.lsn);
+    else if (this.electedLsn !== header.lsn) this.fetchInstead(this.electedLsn);
   }
 }

@@ -4,7 +4,13 @@ import type { PageserverFeedback as WireFeedback } from '#gen/neon/common/v1/com
 import { termFromWire, termHistoryFromWire, termHistoryToWire } from '#shared/consensus/term-history.js';
 import { StorageError } from '#shared/core/errors.js';
 import { lsnFromWire, lsnToWire } from '#shared/core/lsn.js';
-import type { AcceptorMessage, Membership, PageserverFeedback, ProposerMessage } from '../core/messages.js';
+import type {
+  AcceptorMessage,
+  Membership,
+  PageserverFeedback,
+  ProposerMessage,
+  StandbyFeedback,
+} from '../core/messages.js';
 
 const MEMBERS_MAX = 64;
 
@@ -85,6 +91,10 @@ function feedbackFromWire(feedback: WireFeedback | undefined): PageserverFeedbac
   };
 }
 
+function standbyFeedbackFromWire(feedback: wire.HotStandbyFeedback | undefined): StandbyFeedback | null {
+  return feedback === undefined ? null : { xmin: feedback.xmin, catalogXmin: feedback.catalogXmin };
+}
+
 /** Throws StorageError `invalid` on values out of range and on an empty message. */
 export function acceptorMessageFromWire(response: wire.ProposeResponse): AcceptorMessage {
   const body = response.message;
@@ -115,6 +125,7 @@ export function acceptorMessageFromWire(response: wire.ProposeResponse): Accepto
         flushLsn: lsnFromWire(append.flushLsn),
         commitLsn: lsnFromWire(append.commitLsn),
         pageserverFeedback: feedbackFromWire(append.pageserverFeedback),
+        standbyFeedback: standbyFeedbackFromWire(append.hotStandbyFeedback),
       };
     }
   }

@@ -1,5 +1,5 @@
 /**
- * Real processes for tests of compute_ctl: a broker, safekeepers, a page server, and computes on one timeline. Everything lies in one
+ * Real processes, as built, for tests of compute_ctl: a broker, safekeepers, a page server, and computes on one timeline. All lies in one
  * temporary directory, listens on free ports of 127.0.0.1, and ends with the test, because each process watches its stdin.
  */
 import { spawn } from 'node:child_process';
@@ -22,7 +22,8 @@ import type { ReadyLine } from '#shared/runtime/ready.js';
 
 const ROOT = join(import.meta.dirname, '..', '..', '..');
 export const INITDB_IMAGE = join(ROOT, 'build', 'initdb-15.tar');
-const READY_MS = 60_000;
+/** Long, for machines that do much else. */
+const READY_MS = 180_000;
 
 export class Service {
   readonly child: ChildProcess;
@@ -33,8 +34,8 @@ export class Service {
     this.logPath = join(dir, `${name}-${Date.now()}.log`);
     const log = openSync(this.logPath, 'w');
     const service = name.replace(/-?\d+$/, '');
-    const script = join(ROOT, 'services', service, 'main.ts');
-    this.child = spawn(process.execPath, ['--conditions=source', '--import', 'tsx', script, ...args], {
+    const script = join(ROOT, 'build/services', service, 'main.js');
+    this.child = spawn(process.execPath, [script, ...args], {
       cwd: ROOT,
       env: { ...process.env, NEON_EXIT_WITH_PARENT: '1', ...env },
       stdio: ['pipe', 'pipe', log],

@@ -4,6 +4,7 @@ import { BranchServiceClient } from '#gen/neon/control/v1/branch.js';
 import { ControlServiceClient } from '#gen/neon/control/v1/control.js';
 import { SnapshotServiceClient } from '#gen/neon/control/v1/snapshot.js';
 import { StorageServiceClient } from '#gen/neon/control/v1/storage.js';
+import { TransferServiceClient } from '#gen/neon/control/v1/transfer.js';
 import { errorKind, StorageError } from '#shared/core/errors.js';
 import { callUnary, createClient } from '#shared/rpc/client.js';
 import { RepoDir, repoDirPath } from '../io/repo-dir.js';
@@ -77,4 +78,8 @@ export function withBranches<T>(repo: RepoDir, act: (client: BranchServiceClient
 
 export function withSnapshots<T>(repo: RepoDir, act: (client: SnapshotServiceClient) => Promise<T>): Promise<T> {
   return withClient(SnapshotServiceClient, repo, act);
+}
+
+export function withTransfers<T>(repo: RepoDir, act: (client: TransferServiceClient) => Promise<T>): Promise<T> {
+  return withClient(TransferServiceClient, repo, act);
 }

@@ -9,6 +9,7 @@ import { LONG_DEADLINE_MS, openRepo, withSnapshots } from './client.js';
 import type { GlobalOptions } from './client.js';
 import { askOrRead, offlineSnapshots } from './offline.js';
 import { formatBytes, formatTime, printFields, printJson, printList, printTable, say } from './output.js';
+import { addTransferCommands } from './transfer-commands.js';
 
 interface Named {
   readonly name?: string;
@@ -100,4 +101,5 @@ export function addSnapshotCommands(program: Command, options: () => GlobalOptio
   const snapshot = program.command('snapshot').description('snapshots: points of history with a name, which are kept');
   addCreateAndDestroy(snapshot, options);
   addListAndShow(snapshot, options);
+  addTransferCommands(snapshot, options);
 }

@@ -17,6 +17,7 @@ import { makeHandlers } from '../rpc/handlers.js';
 import type { ControlHandlers } from '../rpc/handlers.js';
 import { grpcServices } from '../rpc/services.js';
 import { ComputeManager } from './compute-manager.js';
+import { Operations } from './operations.js';
 import { endLeftovers } from './pid-files.js';
 import { choosePort } from './ports.js';
 import { computesDir } from './postgres-user.js';
@@ -66,6 +67,7 @@ export class Daemon {
   readonly computes: ComputeManager;
   readonly timelines: Timelines;
   readonly handlers: ControlHandlers;
+  readonly operations = new Operations();
   /** Directory of Postgres' programs. */
   readonly pgBin: string;
   /** Ports that are spoken for. */
@@ -288,6 +290,7 @@ export class Daemon {
   async stop(): Promise<void> {
     if (this.settleTimer !== null) clearInterval(this.settleTimer);
     this.suspender?.close();
+    await this.operations.close();
     await this.connect?.close();
     await this.rest?.close();
     await this.computes.stopAll().catch((error: unknown) => {

@@ -1,6 +1,6 @@
 /** The OpenAPI document, made from the table of routes. Pure. */
 import { z } from 'zod';
-import type { Route } from './routes.js';
+import type { Route } from './route.js';
 import * as schemas from './schemas.js';
 
 type Json = Record<string, unknown>;

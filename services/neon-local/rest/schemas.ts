@@ -83,6 +83,22 @@ export const pitr = z
   })
   .meta({ id: 'Pitr' });
 
+export const operation = z
+  .strictObject({
+    id: z.string(),
+    kind: z.string(),
+    state: z.enum(['running', 'done', 'failed', 'cancelled']),
+    phase: z.string(),
+    done_bytes: count,
+    total_bytes: count.describe('0 = not known yet'),
+    reused_bytes: count.describe('of done_bytes: those that were there already'),
+    started_at_ms: timeMs,
+    ended_at_ms: timeMs,
+    error: z.string(),
+    result: z.string(),
+  })
+  .meta({ id: 'Operation' });
+
 const side = z.strictObject({ name: z.string(), head_lsn: lsn, wal_bytes: count, logical_size_bytes: count });
 export const diff = z
   .strictObject({

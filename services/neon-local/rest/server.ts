@@ -14,7 +14,7 @@ import type { ControlHandlers } from '../rpc/handlers.js';
 import { toJson } from './json.js';
 import { openApiDocument } from './openapi.js';
 import { ROUTES } from './routes.js';
-import type { Route } from './routes.js';
+import type { Route } from './route.js';
 
 const BODY_BYTES_MAX = 1 << 20;
 /** Names of branches may have "/", and are long when every character is escaped. */

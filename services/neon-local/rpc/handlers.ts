@@ -8,6 +8,7 @@ import { snapshotHandlers } from './snapshots.js';
 import { statusHandlers } from './status.js';
 import { storageHandlers } from './storages.js';
 import { tenantHandlers } from './tenants.js';
+import { transferHandlers } from './transfers.js';
 
 export function makeHandlers(daemon: Daemon) {
   return {
@@ -19,6 +20,7 @@ export function makeHandlers(daemon: Daemon) {
     ...retentionHandlers(daemon),
     ...computeHandlers(daemon),
     ...snapshotHandlers(daemon),
+    ...transferHandlers(daemon),
   };
 }
 

@@ -8,6 +8,8 @@ import { SnapshotServiceService } from '#gen/neon/control/v1/snapshot.js';
 import type { SnapshotServiceServer } from '#gen/neon/control/v1/snapshot.js';
 import { StorageServiceService } from '#gen/neon/control/v1/storage.js';
 import type { StorageServiceServer } from '#gen/neon/control/v1/storage.js';
+import { TransferServiceService } from '#gen/neon/control/v1/transfer.js';
+import type { TransferServiceServer } from '#gen/neon/control/v1/transfer.js';
 import { unary } from '#shared/rpc/handlers.js';
 import type { ControlHandlers } from './handlers.js';
 
@@ -50,10 +52,17 @@ export function grpcServices(
     getSnapshot: unary(handlers.getSnapshot),
     destroySnapshot: unary(handlers.destroySnapshot),
   };
+  const transfer: TransferServiceServer = {
+    startTransfer: unary(handlers.startTransfer),
+    getOperation: unary(handlers.getOperation),
+    listOperations: unary(handlers.listOperations),
+    cancelOperation: unary(handlers.cancelOperation),
+  };
   return [
     [ControlServiceService, control],
     [StorageServiceService, storage],
     [BranchServiceService, branch],
     [SnapshotServiceService, snapshot],
+    [TransferServiceService, transfer],
   ];
 }

@@ -19,7 +19,9 @@ import type { PageServiceDeps } from './page-service.js';
 export function getBaseBackup(deps: PageServiceDeps) {
   return serverStream<GetBaseBackupRequest, GetBaseBackupResponse>(async (request, writer, { signal }) => {
     const timeline = deps.timelines.find(parseShardTtid(request.ttid));
-    const lsn = await waitBackupLsn(timeline, lsnFromWire(request.lsn), deps.waitLsnTimeoutMs, signal);
+    const asked = lsnFromWire(request.lsn);
+    const followed = request.replica && asked === INVALID_LSN ? followLsn(timeline) : null;
+    const lsn = followed ?? (await waitBackupLsn(timeline, asked, deps.waitLsnTimeoutMs, signal));
     // It takes long: garbage collection must leave it its history until the end.
     const { number, count } = timeline.store.shard;
     if (number > 0) {
@@ -27,7 +29,11 @@ export function getBaseBackup(deps: PageServiceDeps) {
     }
     const release = timeline.store.history.hold(lsn);
     try {
-      await writeBackup(timeline, backupOptions(timeline, lsn, request.replica), writer);
+      await writeBackup(
+        timeline,
+        { ...backupOptions(timeline, lsn, request.replica), follow: followed !== null },
+        writer,
+      );
     } finally {
       release();
     }
@@ -58,6 +64,15 @@ export async function waitBackupLsn(
   if (lsn < reader.minReadableLsn) throw belowCutoff(lsn, reader.minReadableLsn);
   await reader.waitLsn(lsn, timeoutMs, signal);
   return lsn;
+}
+
+/**
+ * Where a replica that follows a primary starts: before the last record, so that there is one to replay at once. Null: the timeline has no
+ * WAL of its own yet, so nothing runs, and its head is the start of all that will come.
+ */
+function followLsn({ store }: ActiveTimeline): Lsn | null {
+  const lsn = normalizeLsn(store.prevRecordLsn, store.segSize);
+  return lsn >= (store.ancestor?.lsn ?? store.initdbLsn) && lsn < store.lastRecordLsn ? lsn : null;
 }
 
 /** Only the head's last record is known by its start; in the middle of history it would have to be searched. */

@@ -236,15 +236,16 @@ export class TenantManager {
   }
 
   #tenant(tenantId: TenantId): Tenant {
-    const tenant = this.#tenants.get(tenantId) ?? this.#onlyShard(tenantId);
+    const tenant = this.#tenants.get(tenantId) ?? this.#shardOfBareId(tenantId);
     if (tenant !== undefined) return tenant;
     throw new StorageError('not-found', `tenant ${tenantId} does not exist here`);
   }
 
-  /** A bare tenant id means the shard that is here, if there is but one. */
-  #onlyShard(tenantId: TenantId): Tenant | undefined {
+  /** A bare tenant id means shard 0, which knows most, or the one shard that is here. */
+  #shardOfBareId(tenantId: TenantId): Tenant | undefined {
     const shards = [...this.#tenants.values()].filter(({ id }) => bareTenantId(id) === tenantId);
-    if (shards.length < 2) return shards[0];
+    const first = shards.find(({ id }) => shardOfId(id).number === 0);
+    if (first !== undefined || shards.length < 2) return first ?? shards[0];
     throw new StorageError('invalid', `tenant ${tenantId} has several shards here; name one, as in ${shards[0]?.id}`);
   }
 

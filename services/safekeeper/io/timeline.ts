@@ -15,6 +15,7 @@ import type { AcceptorEffect, AcceptorInput, AcceptorState, ControlState } from 
 import { removalHorizon } from '../core/horizon.js';
 import { PeerBook } from '../core/peer-book.js';
 import { FeedbackBook, type PageserverFeedback } from '../core/feedback.js';
+import { StandbyBook } from '../core/standby-book.js';
 import { WalTail } from '../core/wal-tail.js';
 import { ChangeSignal } from './change-signal.js';
 import { restoreEvicted } from './eviction.js';
@@ -67,6 +68,7 @@ export class Timeline {
   /** Notified whenever the view or the feedback may have changed. */
   readonly changes = new ChangeSignal();
   readonly feedback = new FeedbackBook();
+  readonly standbys = new StandbyBook();
   readonly peers = new PeerBook();
   /** When the last proposer or reader left, or the timeline was opened; monotonic clock. */
   lastUsedMs = performance.now();
@@ -218,12 +220,16 @@ export class Timeline {
     if (feedback.remoteConsistentLsn > this.current.control.remoteConsistentLsn) {
       this.submit({ kind: 'feedback', remoteConsistentLsn: feedback.remoteConsistentLsn });
     }
-    if (this.announceTimer === null && this.connections.size > 0) {
-      this.announceTimer = setTimeout(() => {
-        this.announceTimer = null;
-        this.submit({ kind: 'announce' });
-      }, ANNOUNCE_INTERVAL_MS);
-    }
+    this.announce();
+  }
+
+  /** Tells proposers soon what readers and standbys said. */
+  announce(): void {
+    if (this.announceTimer !== null || this.connections.size === 0 || this.phase !== 'active') return;
+    this.announceTimer = setTimeout(() => {
+      this.announceTimer = null;
+      this.submit({ kind: 'announce' });
+    }, ANNOUNCE_INTERVAL_MS);
   }
 
   /** Finishes what is queued, writes the control file, closes files. Idempotent. */

@@ -6,7 +6,7 @@
 import type { ClientReadableStream, ClientWritableStream } from '@grpc/grpc-js';
 import { errorText, StorageError } from '#shared/core/errors.js';
 import { formatTtid, parseTtid, type TenantTimelineId } from '#shared/core/ids.js';
-import { lsnToWire, type Lsn } from '#shared/core/lsn.js';
+import { INVALID_LSN, lsnToWire, type Lsn } from '#shared/core/lsn.js';
 import { termFromWire } from '#shared/consensus/term-history.js';
 import { callUnary, createClient } from '#shared/rpc/client.js';
 import { fromGrpcError } from '#shared/rpc/error-map.js';
@@ -148,7 +148,7 @@ export class BrokerLink {
       grpcAddr,
       httpAddr,
       availabilityZone,
-      standbyHorizon: 0n,
+      standbyHorizon: lsnToWire(timeline.standbys.horizon ?? INVALID_LSN),
     };
   }
 

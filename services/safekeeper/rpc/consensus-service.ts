@@ -116,7 +116,12 @@ class ReplyQueue {
     while (!this.closed) {
       const reply = this.queue.shift();
       if (reply !== undefined) {
-        await writer.write(replyToWire(reply, timeline.feedback.merged));
+        await writer.write(
+          replyToWire(reply, {
+            pageserver: timeline.feedback.merged,
+            standbys: timeline.standbys.feedback(Date.now() * 1000),
+          }),
+        );
         continue;
       }
       await new Promise<void>((resolve) => {

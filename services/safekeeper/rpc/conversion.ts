@@ -16,6 +16,7 @@ import type {
 import type { AcceptorReply, ControlState, GreetingInput, Membership, ProposerInput } from '../core/acceptor-types.js';
 import { checkShards, DEFAULT_STRIPE_BLOCKS } from '#shared/core/shard.js';
 import type { PageserverFeedback } from '../core/feedback.js';
+import type { HotStandbyFeedback } from '../core/standby-book.js';
 import { newControlState } from '../core/control-state.js';
 import { NO_MEMBERSHIP } from '../core/membership.js';
 import type { Timeline } from '../io/timeline.js';
@@ -114,7 +115,13 @@ export function proposerInputFromWire(request: ProposeRequest, connection: numbe
   }
 }
 
-export function replyToWire(reply: AcceptorReply, feedback: PageserverFeedback | null): ProposeResponse {
+/** What goes along with each answer to an append. */
+export interface Announcements {
+  readonly pageserver: PageserverFeedback | null;
+  readonly standbys: HotStandbyFeedback | null;
+}
+
+export function replyToWire(reply: AcceptorReply, announcements: Announcements): ProposeResponse {
   switch (reply.kind) {
     case 'greeting': {
       const { nodeId, membership, term } = reply;
@@ -133,13 +140,14 @@ export function replyToWire(reply: AcceptorReply, feedback: PageserverFeedback |
       return { message: { $case: 'vote', value } };
     }
     case 'append': {
+      const { pageserver, standbys } = announcements;
       const value = {
         generation: reply.generation,
         term: BigInt(reply.term),
         flushLsn: lsnToWire(reply.flushLsn),
         commitLsn: lsnToWire(reply.commitLsn),
-        pageserverFeedback: feedback === null ? undefined : feedbackToWire(feedback),
-        hotStandbyFeedback: undefined,
+        pageserverFeedback: pageserver === null ? undefined : feedbackToWire(pageserver),
+        hotStandbyFeedback: standbys === null ? undefined : { ...standbys, timeUs: BigInt(standbys.timeUs) },
       };
       return { message: { $case: 'append', value } };
     }

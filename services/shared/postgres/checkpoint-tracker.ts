@@ -17,7 +17,10 @@ import { type WalRecord, XLR_RMGR_INFO_MASK } from './wal-record.js';
 import { isXactEnd, parseXactAssignment, parseXactEnd, xactOperation } from './xact-record.js';
 
 export interface TrackerState {
-  /** redo, timeS and oldestActiveXid are those of the last real checkpoint: whoever writes a checkpoint sets them. */
+  /**
+   * redo and timeS are those of the last real checkpoint: whoever writes a checkpoint sets them. oldestActiveXid: no transaction below it
+   * runs, but perhaps prepared ones; 0 = not known.
+   */
   readonly checkPoint: CheckPoint;
   readonly params: ServerParameters;
 }
@@ -146,6 +149,7 @@ export class CheckpointTracker {
     this.set('oldestCommitTsXid', seen.oldestCommitTsXid);
     this.set('newestCommitTsXid', seen.newestCommitTsXid);
     this.applyCommon(seen);
+    this.set('oldestActiveXid', Number(BigInt.asUintN(32, seen.nextXid)));
   }
 
   /** Its counters were read while others moved on, so they only raise ours. Its next oid is not to be trusted at all. */
@@ -158,6 +162,7 @@ export class CheckpointTracker {
       this.set('oldestXidDb', seen.oldestXidDb);
     }
     this.applyCommon(seen);
+    this.set('oldestActiveXid', seen.oldestActiveXid);
   }
 
   private applyCommon(seen: CheckPoint): void {
@@ -167,7 +172,6 @@ export class CheckpointTracker {
     this.set('fullPageWrites', seen.fullPageWrites);
     this.set('timelineId', seen.timelineId);
     this.set('prevTimelineId', seen.prevTimelineId);
-    this.set('oldestActiveXid', seen.oldestActiveXid);
   }
 
   private applyParameters(reader: MainDataReader): void {
@@ -247,6 +251,7 @@ export class CheckpointTracker {
     reader.take(12);
     const next = reader.u32();
     this.sawXid(next <= FIRST_NORMAL_XID ? HALF - 1 : next - 1);
+    this.set('oldestActiveXid', reader.u32());
   }
 
   private applyCommitTs(record: WalRecord): void {

@@ -7,6 +7,7 @@ import type { Logger } from '../runtime/log.js';
 import { setRpcLogger } from './handlers.js';
 import { Health } from './health.js';
 import { addReflection } from './reflection.js';
+import { listenShared, type SocketHandler } from './shared-port.js';
 
 /** WAL and page batches stay far below; the default of 4 MiB would be close. */
 export const MESSAGE_BYTES_MAX = 64 << 20;
@@ -16,6 +17,8 @@ export interface GrpcServerOptions {
   readonly addr: string;
   readonly log: Logger;
   readonly services: ReadonlyArray<readonly [ServiceDefinition, UntypedServiceImplementation]>;
+  /** Takes connections on the same port that do not speak HTTP/2. Absent: there is no such protocol. */
+  readonly other?: SocketHandler;
 }
 
 export interface GrpcServer {
@@ -48,18 +51,27 @@ export async function startGrpcServer(options: GrpcServerOptions): Promise<GrpcS
   const health = new Health(['', ...names]);
   health.addTo(server);
   addReflection(server, [...names, 'grpc.health.v1.Health']);
-  const { host, port } = parseAddr(options.addr);
-  const bound = await new Promise<number>((resolve, reject) => {
-    server.bindAsync(options.addr, ServerCredentials.createInsecure(), (error, at) => {
-      if (error) reject(new StorageError('precondition', `could not listen on ${options.addr}`, { cause: error }));
+  const { host } = parseAddr(options.addr);
+  const shared =
+    options.other === undefined ? null : await listenShared({ addr: options.addr, grpc: server, other: options.other });
+  const port = shared?.port ?? (await bind(server, options.addr));
+  return {
+    port,
+    addr: formatAddr(host, port),
+    shutdown: (graceMs) => {
+      shared?.close();
+      return shutdown(server, health, graceMs);
+    },
+  };
+}
+
+function bind(server: Server, addr: string): Promise<number> {
+  return new Promise<number>((resolve, reject) => {
+    server.bindAsync(addr, ServerCredentials.createInsecure(), (error, at) => {
+      if (error) reject(new StorageError('precondition', `could not listen on ${addr}`, { cause: error }));
       else resolve(at);
     });
   });
-  return {
-    port: bound === 0 ? port : bound,
-    addr: formatAddr(host, bound),
-    shutdown: (graceMs) => shutdown(server, health, graceMs),
-  };
 }
 
 async function shutdown(server: Server, health: Health, graceMs: number): Promise<void> {

@@ -290,17 +290,20 @@ export interface GetBaseBackupRequest {
     | undefined;
   /** Position; 0 = last_record_lsn. The server waits until it was ingested. */
   lsn: bigint;
-  /** For a replica: no synthesized walproposer slot. */
+  /**
+   * For a replica: no synthesized walproposer slot. With lsn = 0 the backup is of the start of the last record, for a hot
+   * standby that replays what follows while others write; otherwise for a server that stays where it is.
+   */
   replica: boolean;
 }
 
 /** First message of a base backup. */
 export interface BaseBackupHeader {
-  /** Where the compute's WAL begins (a record boundary). */
+  /** Where the compute's WAL begins, or replay by a replica (a record boundary). */
   lsn: bigint;
   /** Start of the record before lsn; 0 = not known. */
   prevRecordLsn: bigint;
-  /** Start of the synthesized shutdown checkpoint record. */
+  /** Start of the synthesized checkpoint record. */
   checkpointLsn: bigint;
   /** Database system identifier. */
   systemId: bigint;

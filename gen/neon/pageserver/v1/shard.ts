@@ -629,7 +629,7 @@ export const ReleaseTenantResponse: MessageFns<ReleaseTenantResponse> = {
 
 /**
  * Shards of tenants on one page server. All calls of this package take the id of a shard, `<32 hex digits>-<number><count>` (both two
- * hex digits), where they take that of a tenant; the bare id means the shard that is here, if there is but one.
+ * hex digits), where they take that of a tenant; the bare id means shard 0, or the one shard that is here.
  */
 export type ShardServiceService = typeof ShardServiceService;
 export const ShardServiceService = {

@@ -1,0 +1,412 @@
+/*
+ * Owns what is different in a server that does not write: as of when it reads, and which redo it leaves out.
+ *
+ * A standby replays each record to the pages that it holds, in shared buffers or in local files. Redo of pages it does not hold
+ * is left out: the page server does the same redo, and a page is asked for as of the position of replay when it is needed. So
+ * following a primary costs no page traffic.
+ *
+ * How redo is left out, in an unmodified server: every resource manager's redo function is called through RmgrTable, and so first
+ * comes redo_held_pages(), which looks at the record's blocks. If none of those of a relation is held, the startup process is
+ * told that the relation has no blocks (the cached length in its SMgrRelation), and redo takes them for pages of a relation
+ * that was truncated later, which every redo function passes over. No buffer is touched, so no other process can see
+ * anything half done. If some are held, or the record makes one of them anew, or they are not of a main fork, redo is done for
+ * all of them, and the absent ones are fetched.
+ *
+ * Reading, against replay:
+ *
+ *      done            redo_end
+ *   ────┼─ the record ────┼────
+ *       │  being replayed │
+ *
+ * Every page is right as of `done`. A reader has put the page's buffer into the buffer table before it comes here, so if the record
+ * touches the page, then either the startup process finds that buffer, and waits until the page is in it before it goes on to
+ * redo; or it looked before, found nothing, and the page is among those noted as left out. A noted page is asked for as of
+ * redo_end and is handed out when the whole record has been replayed, since readers may count on seeing no part of it before. The lock
+ * orders the startup process' look and note against the reader's.
+ *
+ * A page that is kept locally by somebody who does not hold its buffer (pg_prewarm) may have been left out meanwhile: last_skipped, a
+ * table of positions by hash of the page, tells. It is raised before the local file is looked at, and read under the file's lock.
+ *
+ * A reader waits for the record's end while the startup process may wait for a lock of a page of it: one of another relation, or of
+ * another fork. Readers do not read heap or index pages under the lock of a visibility map's page, so there is no circle. If the
+ * startup process waits for conflicting queries, such a reader waits with it until it is cancelled as one of them.
+ */
+#include "replica.h"
+
+#include <unistd.h>
+
+#include "access/rmgr.h"
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
+#include "access/xlogreader.h"
+#include "access/xlogrecovery.h"
+#include "commands/dbcommands_xlog.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/buf_internals.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+#include "storage/smgr.h"
+#include "utils/guc.h"
+
+#include "builtin-functions.h"
+#include "local-file.h"
+#include "relation-state.h"
+#include "running-transactions.h"
+#include "settings.h"
+#include "shared-state.h"
+#include "wal-position.h"
+
+#define LOCK_TRANCHE "neon_replica"
+#define SKIPPED_SLOTS 65536
+#define BLOCKS_MAX (XLR_MAX_BLOCK_ID + 1)
+#define NAP_MS 1
+
+extern PGDLLIMPORT bool ignore_invalid_pages;
+
+typedef struct ReplicaState
+{
+	/* Under the lock. */
+	XLogRecPtr	done;
+	XLogRecPtr	redo_end;
+	int			noted_count;
+	BufferTag	noted[BLOCKS_MAX];
+
+	pg_atomic_uint64 last_skipped[SKIPPED_SLOTS];
+} ReplicaState;
+
+static ReplicaState *replica;
+static LWLock *replica_lock;
+static void (*original_redo[RM_MAX_ID + 1]) (XLogReaderState *record);
+
+void
+replica_request_memory(void)
+{
+	RequestAddinShmemSpace(MAXALIGN(sizeof(ReplicaState)));
+	RequestNamedLWLockTranche(LOCK_TRANCHE, 1);
+}
+
+void
+replica_attach(void)
+{
+	bool		found;
+
+	replica_lock = &GetNamedLWLockTranche(LOCK_TRANCHE)[0].lock;
+	replica = ShmemInitStruct("neon replica", sizeof(ReplicaState), &found);
+	if (found)
+		return;
+	replica->done = replica->redo_end = neon_shared->start_lsn;
+	replica->noted_count = 0;
+	for (int i = 0; i < SKIPPED_SLOTS; i++)
+		pg_atomic_init_u64(&replica->last_skipped[i], 0);
+}
+
+static pg_atomic_uint64 *
+skipped_slot(const BufferTag *tag)
+{
+	return &replica->last_skipped[hash_bytes((const unsigned char *) tag, sizeof(*tag)) % SKIPPED_SLOTS];
+}
+
+XLogRecPtr
+replica_last_skipped(RelFileNode node, ForkNumber fork, BlockNumber block)
+{
+	BufferTag	tag;
+
+	INIT_BUFFERTAG(tag, node, fork, block);
+	return pg_atomic_read_u64(skipped_slot(&tag));
+}
+
+static bool
+is_noted(const BufferTag *tag)
+{
+	for (int i = 0; i < replica->noted_count; i++)
+	{
+		if (BUFFERTAGS_EQUAL(replica->noted[i], *tag))
+			return true;
+	}
+	return false;
+}
+
+/* Up to where everything has been replayed. With the lock held, so that no further record is begun. */
+static XLogRecPtr
+replayed_position(void)
+{
+	if (replica->redo_end > replica->done && GetXLogReplayRecPtr(NULL) >= replica->redo_end)
+		return replica->redo_end;
+	return replica->done;
+}
+
+/* An event behind the position of reading is being replayed. */
+static void
+move_to(XLogRecPtr event_lsn, ReadPosition *position)
+{
+	if (event_lsn <= position->request_lsn || AmStartupProcess())
+		return;
+	position->request_lsn = event_lsn;
+	position->usable_after = event_lsn;
+}
+
+void
+replica_page_position(RelFileNode node, ForkNumber fork, BlockNumber block, XLogRecPtr not_modified_since,
+					  ReadPosition *position)
+{
+	BufferTag	tag;
+
+	INIT_BUFFERTAG(tag, node, fork, block);
+	position->usable_after = InvalidXLogRecPtr;
+	LWLockAcquire(replica_lock, LW_SHARED);
+	/* The startup process reads a page for the sake of redo that is still to be done to it. */
+	position->request_lsn = AmStartupProcess() ? replica->done : replayed_position();
+	if (!AmStartupProcess() && position->request_lsn < replica->redo_end && is_noted(&tag))
+		position->request_lsn = position->usable_after = replica->redo_end;
+	LWLockRelease(replica_lock);
+	move_to(not_modified_since, position);
+	/* Another page of the same hash may have been left out later. */
+	position->not_modified_since = Min(Max(not_modified_since, pg_atomic_read_u64(skipped_slot(&tag))),
+									   position->request_lsn);
+}
+
+void
+replica_length_position(XLogRecPtr not_modified_since, ReadPosition *position)
+{
+	position->usable_after = InvalidXLogRecPtr;
+	LWLockAcquire(replica_lock, LW_SHARED);
+	position->request_lsn = AmStartupProcess() ? replica->done : replayed_position();
+	LWLockRelease(replica_lock);
+	move_to(not_modified_since, position);
+	/* Relations grow without an event that is known here. */
+	position->not_modified_since = position->request_lsn;
+}
+
+XLogRecPtr
+replica_redo_position(void)
+{
+	XLogRecPtr	position;
+
+	LWLockAcquire(replica_lock, LW_SHARED);
+	position = replica->redo_end;
+	LWLockRelease(replica_lock);
+	return position;
+}
+
+void
+replica_await(XLogRecPtr usable_after)
+{
+	while (usable_after != InvalidXLogRecPtr && RecoveryInProgress() && GetXLogReplayRecPtr(NULL) < usable_after)
+	{
+		CHECK_FOR_INTERRUPTS();
+		(void) WaitLatch(MyLatch, WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, NAP_MS, PG_WAIT_EXTENSION);
+	}
+}
+
+static bool
+in_shared_buffers(const BufferTag *tag)
+{
+	uint32		hash = BufTableHashCode((BufferTag *) tag);
+	LWLock	   *lock = BufMappingPartitionLock(hash);
+	bool		found;
+
+	LWLockAcquire(lock, LW_SHARED);
+	found = BufTableLookup((BufferTag *) tag, hash) >= 0;
+	LWLockRelease(lock);
+	return found;
+}
+
+/* An absent page is about to be left out: from now on nobody keeps an older version of it. */
+static void
+raise_skipped(const BufferTag *tag, XLogRecPtr lsn)
+{
+	pg_atomic_uint64 *slot = skipped_slot(tag);
+
+	/* There is one writer. */
+	if (pg_atomic_read_u64(slot) < lsn)
+		pg_atomic_write_u64(slot, lsn);
+	pg_memory_barrier();
+}
+
+static bool
+is_held(const BufferTag *tag, XLogRecPtr redo_end)
+{
+	PGAlignedBlock page;
+
+	if (in_shared_buffers(tag))
+		return true;
+	raise_skipped(tag, redo_end);
+	return local_file_read(smgropen(tag->rnode, InvalidBackendId), tag->forkNum, tag->blockNum, page.data);
+}
+
+static bool
+is_made_anew(const DecodedBkpBlock *block)
+{
+	return (block->flags & BKPBLOCK_WILL_INIT) != 0 || (block->has_image && block->apply_image);
+}
+
+/* Whether the page server can give the block, once it is needed. */
+static bool
+is_remote(const DecodedBkpBlock *block)
+{
+	ForkInfo	info;
+
+	if (block->forknum != MAIN_FORKNUM || is_made_anew(block) || local_file_is_unlogged(block->rnode))
+		return false;
+	if (!relation_state_lookup(block->rnode, MAIN_FORKNUM, &info))
+		return true;
+	return info.state == FORK_REMOTE && block->blkno < info.blocks;
+}
+
+/* With the lock held. Notes all blocks of the relation if redo of all of them is to be left out; false otherwise. */
+static bool
+note_if_absent(XLogReaderState *record, RelFileNode node)
+{
+	int			noted = replica->noted_count;
+
+	for (int id = 0; id <= XLogRecMaxBlockId(record); id++)
+	{
+		DecodedBkpBlock *block = XLogRecGetBlock(record, id);
+		BufferTag  *tag = &replica->noted[noted];
+
+		if (!block->in_use || !RelFileNodeEquals(block->rnode, node) || block->forknum != MAIN_FORKNUM)
+			continue;
+		INIT_BUFFERTAG(*tag, block->rnode, block->forknum, block->blkno);
+		if (!is_remote(block) || is_held(tag, replica->redo_end))
+			return false;
+		noted++;
+	}
+	replica->noted_count = noted;
+	return true;
+}
+
+static bool
+is_listed(const RelFileNode *nodes, int count, RelFileNode node)
+{
+	for (int i = 0; i < count; i++)
+	{
+		if (RelFileNodeEquals(nodes[i], node))
+			return true;
+	}
+	return false;
+}
+
+/* Begins a record: which relations' blocks are left out is noted, and returned. */
+static int
+begin_record(XLogReaderState *record, RelFileNode left_out[BLOCKS_MAX])
+{
+	RelFileNode seen[BLOCKS_MAX];
+	int			seen_count = 0;
+	int			left_out_count = 0;
+
+	LWLockAcquire(replica_lock, LW_EXCLUSIVE);
+	replica->done = Max(replica->done, record_end_position(record->ReadRecPtr));
+	replica->redo_end = record_end_position(record->EndRecPtr);
+	replica->noted_count = 0;
+	for (int id = 0; id <= XLogRecMaxBlockId(record); id++)
+	{
+		DecodedBkpBlock *block = XLogRecGetBlock(record, id);
+
+		if (!block->in_use || block->forknum != MAIN_FORKNUM || is_listed(seen, seen_count, block->rnode))
+			continue;
+		seen[seen_count++] = block->rnode;
+		if (note_if_absent(record, block->rnode))
+			left_out[left_out_count++] = block->rnode;
+	}
+	LWLockRelease(replica_lock);
+	return left_out_count;
+}
+
+/* The startup process, and it alone, believes the length that is cached in the SMgrRelation. */
+static void
+set_cached_length(RelFileNode node, BlockNumber blocks)
+{
+	smgropen(node, InvalidBackendId)->smgr_cached_nblocks[MAIN_FORKNUM] = blocks;
+}
+
+static void
+after_record(XLogReaderState *record)
+{
+	if (XLogRecGetRmid(record) == RM_DBASE_ID && (XLogRecGetInfo(record) & ~XLR_INFO_MASK) == XLOG_DBASE_DROP)
+		relation_state_database_dropped(((xl_dbase_drop_rec *) XLogRecGetData(record))->db_id, replica->redo_end);
+}
+
+static void
+redo_held_pages(XLogReaderState *record)
+{
+	RelFileNode left_out[BLOCKS_MAX];
+	int			count = begin_record(record, left_out);
+	int			level_before = log_min_messages;
+	bool		ignore_before = ignore_invalid_pages;
+
+	if (count > 0)
+	{
+		stat_count(STAT_REDO_LEFT_OUT);
+		for (int i = 0; i < count; i++)
+			set_cached_length(left_out[i], 0);
+		/* A block beyond a relation's end would be a reason to stop, and two warnings. */
+		ignore_invalid_pages = true;
+		log_min_messages = ERROR;
+	}
+	else if (XLogRecMaxBlockId(record) >= 0)
+		stat_count(STAT_REDO_DONE);
+	original_redo[XLogRecGetRmid(record)] (record);
+	if (count > 0)
+	{
+		ignore_invalid_pages = ignore_before;
+		log_min_messages = level_before;
+		for (int i = 0; i < count; i++)
+			set_cached_length(left_out[i], InvalidBlockNumber);
+	}
+	after_record(record);
+}
+
+static void
+wrap_redo(void)
+{
+	for (int id = 0; id <= RM_MAX_BUILTIN_ID; id++)
+	{
+		original_redo[id] = RmgrTable[id].rm_redo;
+		RmgrTable[id].rm_redo = redo_held_pages;
+	}
+}
+
+static Datum
+refuse_promotion(PG_FUNCTION_ARGS)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("this server cannot be promoted by SQL"),
+			 errdetail("It would write to a history that others write to, or that is of the past."),
+			 errhint("Ask compute_ctl to promote it.")));
+	PG_RETURN_NULL();
+}
+
+static void
+check_data_directory(void)
+{
+	bool		standby = access(STANDBY_SIGNAL_FILE, F_OK) == 0;
+
+	if (access(RECOVERY_SIGNAL_FILE, F_OK) == 0)
+		ereport(FATAL,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("neon: archive recovery is not supported"),
+				 errhint("Remove recovery.signal.")));
+	if (standby != (neon_compute_mode != MODE_PRIMARY))
+		ereport(FATAL,
+				(errcode(ERRCODE_CONFIG_FILE_ERROR),
+				 standby ? errmsg("neon: there is a standby.signal, but neon.compute_mode is \"primary\"")
+				 : errmsg("neon: neon.compute_mode is not \"primary\", but there is no standby.signal"),
+				 errhint("A server that does not write has both: neon.compute_mode is \"replica\" or \"static\".")));
+}
+
+void
+replica_install(void)
+{
+	check_data_directory();
+	if (neon_compute_mode == MODE_PRIMARY)
+		return;
+	builtin_function_replace("pg_promote", refuse_promotion);
+	if (neon_compute_mode == MODE_STATIC)
+		return;
+	wrap_redo();
+	running_transactions_install();
+}

@@ -1,0 +1,39 @@
+/** What of a stack is still there: processes, listening sockets and files. */
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+
+/** Process ids and command lines of everything that was started with the directory on its command line. */
+export async function processesOf(dir: string): Promise<string[]> {
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid);
+  const lines = await Promise.all(
+    pids.map(async (pid) => {
+      const line = (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).replaceAll('\0', ' ').trim();
+      return line.includes(dir) ? `${pid} ${line.slice(0, 200)}` : '';
+    }),
+  );
+  return lines.filter((line) => line !== '');
+}
+
+/** Those of the TCP ports that somebody listens on. */
+export async function listeningPorts(ports: readonly number[]): Promise<number[]> {
+  const tables = await Promise.all(
+    ['/proc/net/tcp', '/proc/net/tcp6'].map((path) => readFile(path, 'utf8').catch(() => '')),
+  );
+  const listening = new Set<number>();
+  for (const line of tables.join('\n').split('\n')) {
+    const [, local, , state] = line.trim().split(/\s+/);
+    if (state === '0A' && local !== undefined) listening.add(Number.parseInt(local.slice(local.indexOf(':') + 1), 16));
+  }
+  return ports.filter((port) => listening.has(port));
+}
+
+/** Files that only a running stack has. */
+export async function runtimeFiles(repoDir: string): Promise<string[]> {
+  const found = await Promise.all(
+    ['run', 'computes'].map(async (dir) => (await readdir(join(repoDir, dir))).map((name) => join(dir, name))),
+  );
+  const own = (await readdir(repoDir)).filter(
+    (name) => ['LOCK', 'daemon.json', 'pull'].includes(name) || name.endsWith('.tmp'),
+  );
+  return [...found.flat(), ...own];
+}
