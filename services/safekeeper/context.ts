@@ -92,9 +92,7 @@ async function start({ config, overrides, dataDir, nodeId, unlock }: StartOption
   const sent = { bytes: 0 };
   const stopping = new AbortController();
   const { signal } = stopping;
-  const onSent = (bytes: number): void => {
-    sent.bytes += bytes;
-  };
+  const onSent = (bytes: number): void => void (sent.bytes += bytes);
   const replication = new ReplicationListener({ timelines, stopping: signal, onSent, log });
   const { grpc, http } = await startServers({
     config,

@@ -154,6 +154,7 @@ export class SimCompute {
         this.world.counts.fenced += 1;
         break;
       case 'feedback':
+      case 'standby-feedback':
       case 'note':
         break;
     }

@@ -90,8 +90,7 @@ export class Operations {
   }
 
   async close(): Promise<void> {
-    await Promise.all(
-      [...this.entries].map(([id, { operation }]) => (operation.state === 'running' ? this.cancel(id) : null)),
-    );
+    const running = [...this.entries].filter(([, { operation }]) => operation.state === 'running');
+    await Promise.all(running.map(([id]) => this.cancel(id)));
   }
 }
