@@ -13,7 +13,7 @@ import { runPlanted } from './run-planted.js';
 import { runSchedule } from './schedule.js';
 import type { ScheduleReport } from './schedule.js';
 
-const PLANTED_SCHEDULES_MAX = 10_000;
+const PLANTED_SCHEDULES_MAX = 20_000;
 const HARMLESS_SCHEDULES = 1_000;
 const TRACE_LINES = 60;
 const FAILURES_MAX = 5;
