@@ -143,7 +143,7 @@ describe('page server management', function () {
     const { tenants } = await callUnary(client, client.listTenants, {});
     assert.deepEqual(
       tenants.find(({ tenantId }) => tenantId === TENANT),
-      { tenantId: TENANT, generation: 2, timelineCount: 2 },
+      { tenantId: TENANT, generation: 2, timelineCount: 2, shardNumber: 0, shardCount: 0, stripeSize: 2048 },
     );
     const { timelines } = await callUnary(client, client.listTimelines, { tenantId: TENANT });
     const manifest = await readManifest(objectStore, TENANT);

@@ -278,7 +278,11 @@ describe('extension neon', function () {
       [...IDENTITY, address, 'wal_level = minimal', 'max_wal_senders = 0'],
       /wal_level must be "replica" or higher/,
     ],
-    ['as a replica', [...IDENTITY, address, "neon.compute_mode = 'replica'"], /replicas .* are not supported yet/],
+    [
+      'as a replica without standby.signal',
+      [...IDENTITY, address, "neon.compute_mode = 'replica'"],
+      /neon\.compute_mode is not "primary", but there is no standby\.signal/,
+    ],
   ];
   for (const [what, config, message] of refusals) {
     it(`refuses to start ${what}`, async () => {
@@ -291,11 +295,14 @@ describe('extension neon', function () {
     });
   }
 
-  it('refuses to start as a standby', async () => {
+  it('refuses to start as a standby that claims to be a primary', async () => {
     const server = await source.clone({ config: [PRELOAD, ...IDENTITY, address] });
     try {
       writeFileSync(path.join(server.dataDir, 'standby.signal'), '');
-      await assert.rejects(server.run('postgres', ['-D', server.dataDir]), /standby servers .* are not supported yet/);
+      await assert.rejects(
+        server.run('postgres', ['-D', server.dataDir]),
+        /there is a standby\.signal, but neon\.compute_mode is "primary"/,
+      );
     } finally {
       await server.destroy();
     }

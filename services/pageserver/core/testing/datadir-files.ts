@@ -19,7 +19,7 @@ export async function filesOf(cluster: TempCluster): Promise<Files> {
   const files: Files = { relations: new Map(), others: new Map() };
   for await (const entry of readDataDir(cluster.dataDir)) {
     const found = parseDataDirPath(entry.path);
-    if (entry.type === 'directory' || found.kind === 'ignored') continue;
+    if (entry.type === 'directory' || found.kind === 'ignored' || found.kind === 'wal') continue;
     const pieces: Uint8Array[] = [];
     for await (const piece of entry.pieces) pieces.push(piece);
     place(files, found, entry.path, Buffer.concat(pieces));
