@@ -26,8 +26,16 @@ export type ErrorKind =
   | 'unimplemented'
   | 'internal';
 
+/** Marks instances: this module may be loaded twice in one process, by require and by import, and both copies must know them. */
+const BRAND = Symbol.for('neon-ts.StorageError');
+
 export class StorageError extends Error {
   readonly kind: ErrorKind;
+  readonly [BRAND] = true;
+
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    return typeof value === 'object' && value !== null && BRAND in value;
+  }
 
   constructor(kind: ErrorKind, message: string, options?: { cause?: unknown }) {
     super(message, options);
