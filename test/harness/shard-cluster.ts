@@ -258,12 +258,12 @@ export class ShardCluster implements AsyncDisposable {
   }
 
   /** Where WAL ends on the safekeeper, and its directory there. Nobody may write. */
-  async endOfWal(): Promise<{ end: Lsn; walDir: string }> {
+  async endOfWal(): Promise<{ end: Lsn; walDirs: string[] }> {
     const client = createClient(SafekeeperServiceClient, `127.0.0.1:${this.safekeeperPort}`);
     const { status } = await callUnary(client, client.getTimelineStatus, { ttid: { ...this.ttid } });
     client.close();
     const end = lsnFromWire(status?.flushLsn ?? 0n);
-    return { end, walDir: join(this.dir, 'sk', this.ttid.tenantId, this.ttid.timelineId) };
+    return { end, walDirs: [join(this.dir, 'sk', this.ttid.tenantId, this.ttid.timelineId)] };
   }
 
   logs(): string {

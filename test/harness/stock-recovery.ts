@@ -29,7 +29,8 @@ export interface TimelineSource {
   /** A tar of the data directory that the timeline was made from: tells which relations there are. */
   readonly initdbImage: string;
   /** The timeline's directory on a safekeeper. */
-  readonly walDir: string;
+  /** Of a safekeeper, and of the object store that it uploads to. */
+  readonly walDirs: readonly string[];
 }
 
 /** A directory filled from a base backup of the page server; it has no relation files. */
@@ -56,7 +57,7 @@ export async function recoverStock(source: TimelineSource, end: Lsn): Promise<Te
     await writeRelations(source, start, cluster.dataDir);
     rmSync(join(cluster.dataDir, 'pg_wal'), { recursive: true });
     mkdirSync(join(cluster.dataDir, 'pg_wal/archive_status'), { recursive: true });
-    copyWal(source.walDir, join(cluster.dataDir, 'pg_wal'), { start, end, segSize: info.walSegSize });
+    copyWal(source.walDirs, join(cluster.dataDir, 'pg_wal'), { start, end, segSize: info.walSegSize });
     markCrashed(cluster.dataDir);
     writeFileSync(join(cluster.dataDir, 'postgresql.conf'), '');
     cluster.configure(CONFIG);
@@ -97,13 +98,22 @@ function imageForks(image: string): ForkTag[] {
   return forks;
 }
 
-/** Copies WAL of a safekeeper in [start of the first segment, end), with zeros behind it: whoever reads it ends there. */
-export function copyWal(walDir: string, target: string, range: { start: Lsn; end: Lsn; segSize: number }): void {
+/**
+ * Copies WAL in [start of the first segment, end), with zeros behind it: whoever reads it ends there. Segments that have left the
+ * safekeeper are read where it put them, in the object store's directory.
+ */
+export function copyWal(
+  walDirs: readonly string[],
+  target: string,
+  range: { start: Lsn; end: Lsn; segSize: number },
+): void {
   const { start, end, segSize } = range;
   for (let at = segmentStart(start, segSize); at < end; at = lsn(at + segSize)) {
     const name = segmentName(segmentNumber(at, segSize), segSize);
-    const whole = join(walDir, name);
-    const bytes = readStart(existsSync(whole) ? whole : `${whole}.partial`, Math.min(segSize, end - at));
+    const places = walDirs.flatMap((dir) => [join(dir, name), join(dir, `${name}.partial`)]);
+    const place = places.find((path) => existsSync(path));
+    if (place === undefined) throw new Error(`no segment ${name} in ${walDirs.join(', ')}`);
+    const bytes = readStart(place, Math.min(segSize, end - at));
     const segment = Buffer.alloc(segSize);
     bytes.copy(segment);
     writeFileSync(join(target, name), segment);

@@ -55,12 +55,13 @@ describe('every page equals what stock recovery makes of the WAL', function () {
   });
 
   /** End of WAL, and where it lies. Nobody may write. */
-  async function endOfWal(): Promise<{ end: Lsn; walDir: string }> {
+  async function endOfWal(): Promise<{ end: Lsn; walDirs: string[] }> {
     const client = createClient(SafekeeperServiceClient, (await stack.service('safekeeper-1')).grpcAddr);
     try {
       const { timelines } = await callUnary(client, client.listTimelines, { tenantId: '' });
       const { tenantId, timelineId, flushLsn } = onlyOne(timelines);
-      return { end: lsnFromWire(flushLsn), walDir: join(stack.repoDir, 'data/safekeeper-1', tenantId, timelineId) };
+      const walDirs = ['data/safekeeper-1', 'storage/wal'].map((dir) => join(stack.repoDir, dir, tenantId, timelineId));
+      return { end: lsnFromWire(flushLsn), walDirs };
     } finally {
       client.close();
     }
@@ -74,10 +75,10 @@ describe('every page equals what stock recovery makes of the WAL', function () {
   }
 
   async function check(end: Lsn, least: { pages: number; prepared: number }): Promise<void> {
-    const { walDir } = await endOfWal();
+    const { walDirs } = await endOfWal();
     const { differences, ...counts } = await withReader(async (reader) => {
       await reader.waitIngested(end, INGEST_TIMEOUT_MS);
-      await using recovered = await recoverStock({ reader, initdbImage: INITDB_IMAGE, walDir }, end);
+      await using recovered = await recoverStock({ reader, initdbImage: INITDB_IMAGE, walDirs }, end);
       return await compareWithRecovered(reader, end, recovered.dataDir);
     });
     process.stderr.write(`      at ${formatLsn(end)} compared ${JSON.stringify(counts)}\n`);
@@ -123,13 +124,13 @@ describe('every page equals what stock recovery makes of the WAL', function () {
   });
 
   it('has written records of all resource managers', async () => {
-    const { end, walDir } = await endOfWal();
+    const { end, walDirs } = await endOfWal();
     const info = await withReader((reader) => reader.timeline());
     const { initdbLsn, walSegSize } = info;
     const scratch = await mkdtemp(join(tmpdir(), 'neon-wal-'));
     try {
       const start = lsnFromWire(initdbLsn);
-      copyWal(walDir, scratch, { start, end, segSize: walSegSize });
+      copyWal(walDirs, scratch, { start, end, segSize: walSegSize });
       const range = ['--start', formatLsn(start), '--end', formatLsn(end)];
       const text = await pgTool('pg_waldump', '--stats', '--path', scratch, ...range);
       const counts = new Map(Array.from(text.matchAll(/^(\w+) +(\d+) /gm), ([, name, count]) => [name, Number(count)]));
@@ -145,9 +146,9 @@ describe('every page equals what stock recovery makes of the WAL', function () {
   });
 
   it('would notice what differs', async () => {
-    const { end, walDir } = await endOfWal();
+    const { end, walDirs } = await endOfWal();
     await withReader(async (reader) => {
-      await using recovered = await recoverStock({ reader, initdbImage: INITDB_IMAGE, walDir }, end);
+      await using recovered = await recoverStock({ reader, initdbImage: INITDB_IMAGE, walDirs }, end);
       const { differences } = await compareWithRecovered(reader, firstEnd, recovered.dataDir);
       for (const kind of [/block \d+: \d+ bytes differ/, /blocks in storage/, /exists only/, /^database/]) {
         assert.ok(

@@ -124,10 +124,10 @@ describe('a tenant over two page servers', function () {
   it('has the same pages as stock recovery', async () => {
     compute.service.kill('SIGTERM');
     await compute.service.exited();
-    const { end, walDir } = await cluster.endOfWal();
+    const { end, walDirs } = await cluster.endOfWal();
     using reader = cluster.reader();
     await reader.waitIngested(end, TIMEOUT_MS);
-    await using recovered = await recoverStock({ reader, initdbImage: INITDB_IMAGE, walDir }, end);
+    await using recovered = await recoverStock({ reader, initdbImage: INITDB_IMAGE, walDirs }, end);
     const { differences, ...counts } = await compareWithRecovered(reader, end, recovered.dataDir);
     process.stderr.write(`      at ${formatLsn(end)} compared ${JSON.stringify(counts)}\n`);
     assert.deepEqual(differences.slice(0, 20), []);

@@ -110,10 +110,23 @@ export class StorageSession {
     this.startFetch(INVALID_LSN);
     this.runner.start();
     const startLsn = await orAborted(this.recovered, this.signal);
-    if (this.fetch === null) throw new StorageError('internal', 'recovered without an election');
-    const header = await orAborted(this.fetch.done, this.signal);
+    const header = await orAborted(this.fetched(), this.signal);
     this.check(header, startLsn);
     return startLsn;
+  }
+
+  /** Of the last fetch: one that turns out to be at another position is given up for the next even now. */
+  private async fetched(): Promise<BaseBackupHeader> {
+    for (;;) {
+      const { fetch } = this;
+      if (fetch === null) throw new StorageError('internal', 'recovered without an election');
+      try {
+        const header = await fetch.done;
+        if (fetch === this.fetch) return header;
+      } catch (error) {
+        if (fetch === this.fetch) throw error;
+      }
+    }
   }
 
   close(): void {
