@@ -11,9 +11,11 @@ trap 'exit 130' INT TERM
 mocha 'services/**/*.test.ts' 'test/*.test.ts' 'test/harness/*.test.ts' 'test/compat/*.test.ts' >"$log" 2>&1 &
 units=$!
 failed=
+# Minutes each, and some not yet seen to pass whole (docs/status.md): npm run test:long.
+long='test/integration/{replica,s3,shards,state}.test.ts'
 for part in simulation oracle differential integration; do
   printf '== %s\n' "$part"
-  mocha "test/$part/*.test.ts" || failed="$failed $part"
+  mocha "test/$part/*.test.ts" --ignore "$long" || failed="$failed $part"
 done
 wait "$units" || failed="$failed units"
 units=

@@ -131,7 +131,9 @@ describe('connect port', function () {
     assert.equal((await stack.status()).computes.filter((compute) => compute.branchName === 'storm').length, 1);
   });
 
-  it('suspends computes that nobody uses, not those that work, and resumes them', async () => {
+  it('suspends computes that nobody uses, not those that work, and resumes them', async function () {
+    // Suspending takes minutes: in the long form only (npm run test:long).
+    if (process.env['NEON_LONG'] !== '1') this.skip();
     const busy = psql(conninfo('options=branch=feature/a'), 'select pg_sleep(20)');
     await until('the others to be suspended', 200_000, async () => {
       const names = await running();

@@ -27,6 +27,7 @@ describe('the storage manager over several lives of a compute', function () {
 
   before(async () => {
     stack = await TestStack.start({ safekeepers: 1 });
+    stack.expectFaults();
   });
   after(async () => {
     await stack?.[Symbol.asyncDispose]();

@@ -15,6 +15,7 @@ describe('WAL on the safekeepers', function () {
 
   before(async () => {
     stack = await TestStack.start();
+    stack.expectFaults();
     await stack.startCompute('main');
   });
   after(() => stack?.[Symbol.asyncDispose]());
