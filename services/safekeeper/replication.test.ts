@@ -19,7 +19,7 @@ const START = lsn(0x14f_f128);
 const OPTIONS = `-c tenant_id=${TTID.tenantId} -c timeline_id=${TTID.timelineId}`;
 
 async function until(what: string, check: () => boolean | Promise<boolean>): Promise<void> {
-  for (const deadline = Date.now() + 30_000; !(await check());) {
+  for (const deadline = Date.now() + 90_000; !(await check());) {
     if (Date.now() > deadline) throw new Error(`timed out waiting for ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
@@ -34,7 +34,7 @@ interface CopyBoth {
 }
 
 describe('safekeeper over the replication protocol', function () {
-  this.timeout(60_000);
+  this.timeout(240_000);
   let cluster: TestCluster;
   let link: ScriptedLink;
   let wal: MadeWal;
