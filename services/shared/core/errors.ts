@@ -34,6 +34,8 @@ export class StorageError extends Error {
   readonly [BRAND] = true;
 
   static override [Symbol.hasInstance](value: unknown): boolean {
+    // Subclasses are told apart as usual.
+    if (this !== StorageError) return Function.prototype[Symbol.hasInstance].call(this, value);
     return typeof value === 'object' && value !== null && BRAND in value;
   }
 
