@@ -86,9 +86,10 @@ describe('safekeeper over the replication protocol', function () {
   it('gives pg_receivewal the bytes that were committed, and not one more', async () => {
     const dir = await mkdtemp(path.join(tmpdir(), 'receivewal-'));
     const connstr = `host=${host} port=${port} user=replica options='${OPTIONS}'`;
+    // Before the client is there, for it starts where the WAL ends when it asks.
+    await commit(half);
     const receiver = spawn(path.join(PG_BIN, 'pg_receivewal'), ['-D', dir, '-d', connstr, '--no-sync']);
     try {
-      await commit(half);
       const received = async (): Promise<Buffer> => {
         const names = (await readdir(dir)).sort();
         return Buffer.concat(await Promise.all(names.map((name) => readFile(path.join(dir, name)))));

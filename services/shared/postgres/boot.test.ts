@@ -297,7 +297,14 @@ describe('starting a stock server on synthesized WAL', function () {
   it('leads pg_waldump from a file’s first byte to the first record', async () => {
     const { systemId, segSize } = decodeControlFile(template);
     const middle = (end: Lsn): boolean => Math.abs(segmentOffset(end, SEGMENT) - SEGMENT / 2) < SEGMENT / 4;
-    const at = boundaries.slice(0, -20).findLast(({ endLsn }) => middle(endLsn) && toPageEnd(endLsn) > 1000);
+    // With more than five records behind it in the segment: none of them is a segment switch.
+    const goesOn = (index: number, end: Lsn): boolean => {
+      const later = boundaries[index + 6];
+      return later !== undefined && later.endLsn - end < toSegmentEnd(end);
+    };
+    const at = boundaries.findLast(
+      ({ endLsn }, index) => middle(endLsn) && toPageEnd(endLsn) > 1000 && goesOn(index, endLsn),
+    );
     assert.ok(at !== undefined);
     const start = lsn(at.endLsn - segmentOffset(at.endLsn, SEGMENT));
     const file = Buffer.alloc(SEGMENT);
