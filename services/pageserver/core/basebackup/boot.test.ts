@@ -14,9 +14,6 @@ import { planBaseBackup } from './plan.js';
 
 const NOW_S = 1_800_000_000;
 
-/** Index kinds whose pages cannot be rebuilt from WAL yet are not made. */
-const PLAIN_INDEXES_ONLY = /create index on plain using .*/g;
-
 const DATABASES = `select datname from pg_database where datallowconn and datname <> 'template0' order by 1`;
 const ROWS = `
   set max_parallel_workers_per_gather = 0;
@@ -38,10 +35,7 @@ describe('starting a stock server on a base backup', function () {
   let history: RecordedHistory;
 
   before(async () => {
-    history = await RecordedHistory.record({
-      load: (cluster) => runIngestLoad(cluster, (sql) => sql.replace(PLAIN_INDEXES_ONLY, '')),
-      stop: 'immediate',
-    });
+    history = await RecordedHistory.record({ load: runIngestLoad, stop: 'immediate' });
   });
   after(() => history.destroy());
 

@@ -70,9 +70,9 @@ export async function lockFromTwoSessions(cluster: LoadTarget, count: number): P
   await cluster.psql('update lockme set id = -id where id < 5; delete from lockme where id = 7');
 }
 
-/** Leaves one transaction prepared. `edit` may change the statements that make the schema. */
-export async function runIngestLoad(cluster: LoadTarget, edit: (sql: string) => string = (sql) => sql): Promise<void> {
-  await cluster.psql(edit(SCHEMA));
+/** Leaves one transaction prepared. */
+export async function runIngestLoad(cluster: LoadTarget): Promise<void> {
+  await cluster.psql(SCHEMA);
   await cluster.psql(MAPS);
   await cluster.psql(FILES);
   await cluster.psql(DATABASES.split(';').join(';\n'));
