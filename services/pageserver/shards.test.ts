@@ -1,10 +1,11 @@
 /** Tenants that are split: the whole page server in this process, fed with WAL that a real cluster wrote, judged by stock recovery. */
 import { strict as assert } from 'node:assert';
 import { mkdtempSync, rmSync } from 'node:fs';
+import { Readable } from 'node:stream';
 import { ManagementServiceClient } from '#gen/neon/pageserver/v1/management.js';
 import { PageServiceClient, SlruKind } from '#gen/neon/pageserver/v1/page_service.js';
 import { ShardServiceClient } from '#gen/neon/pageserver/v1/shard.js';
-import type { TenantTimelineId } from '#shared/core/ids.js';
+import type { TenantTimelineId, TimelineId } from '#shared/core/ids.js';
 import { lsn } from '#shared/core/lsn.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import { shardId } from '#shared/core/shard.js';
@@ -15,6 +16,7 @@ import { FORK_FSM, FORK_INIT, parsePageKey, relationBlockKey } from './core/keys
 import { shardFilter, shardOfPage } from './core/shard-keys.js';
 import { RecordedHistory } from './core/testing/recorded-history.js';
 import type { ActiveTimeline } from './tenant/active-timeline.js';
+import { ImportProgress } from './tenant/import-timeline.js';
 import { writeManifest } from './tenant/manifest.js';
 import { errorOf, PagestreamClient } from './testing/pagestream-client.js';
 import { fileBlocks, packImage, RecordedServer, startIn, TTID, until } from './testing/recorded-server.js';
@@ -134,6 +136,13 @@ describe('tenants with shards', function () {
   });
 
   async function refusesWhatIsNotHere(ids: readonly TenantTimelineId[]): Promise<void> {
+    const nothing = { base: Readable.from([]), wal: Readable.from([]) };
+    const options = { progress: new ImportProgress(), signal: new AbortController().signal };
+    const imported = { ...ids[1]!, timelineId: 'ab'.repeat(16) as TimelineId };
+    await assert.rejects(
+      recorded.server.tenants.importTimeline(imported, nothing, options),
+      /shard 1 of 3; import into/,
+    );
     const { pg, grpc } = recorded.server;
     const rel = { spc: 1663, db: 5, rel: 1259, fork: 0 };
     const { shard } = find(ids[0]!).store;

@@ -169,6 +169,11 @@ export class Tenant {
       throw new StorageError('already-exists', `timeline ${this.id}/${timelineId} exists already`);
     };
     refuseExisting();
+    const { number, count } = shardOf(this.manifest);
+    if (count > 1) {
+      const which = `tenant ${this.id} is shard ${number} of ${count}`;
+      throw new StorageError('precondition', `${which}; import into a tenant without shards, and split that`);
+    }
     const { generation, systemId } = this.manifest;
     const { storage } = this.#env;
     const target = { storage, ttid: { tenantId: this.id, timelineId }, generation, systemId, settings: this.#settings };
