@@ -17,7 +17,7 @@ import type { LayerFile } from './layer-file.js';
 import { layerKey } from './object-keys.js';
 import type { StorageEnv } from './storage-env.js';
 import type { Timeline } from './timeline.js';
-import { timelineDir } from './timeline.js';
+import { timelineDir } from './local-dirs.js';
 
 /** Compaction of an ancestor may replace a layer before it was copied: then the next snapshot is tried. */
 const ATTEMPTS_MAX = 10;

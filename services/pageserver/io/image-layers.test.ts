@@ -18,7 +18,7 @@ import { LayerWriter } from './layer-writer.js';
 import { createStorageEnv } from './storage-env.js';
 import { loadTimeline } from './tenant-storage.js';
 import { foldPage, foldRedo } from './testing/fold-redo.js';
-import { timelineDir } from './timeline.js';
+import { timelineDir } from './local-dirs.js';
 
 const TTID = { tenantId: parseTenantId('77'.repeat(16)), timelineId: parseTimelineId('88'.repeat(16)) };
 const META = internPrefix(0x60, 1, 2, 3, 0);

@@ -17,7 +17,7 @@ import { createBranch, createRootTimeline, listTimelines, loadTimeline } from '.
 import { FailingStore } from './testing/failing-store.js';
 import { foldPage, foldRedo } from './testing/fold-redo.js';
 import type { Timeline } from './timeline.js';
-import { timelineDir } from './timeline.js';
+import { timelineDir } from './local-dirs.js';
 
 const TTID = { tenantId: parseTenantId('33'.repeat(16)), timelineId: parseTimelineId('44'.repeat(16)) };
 const CHILD = parseTimelineId('55'.repeat(16));

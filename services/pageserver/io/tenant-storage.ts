@@ -14,10 +14,11 @@ import type { ObjectStore } from '#shared/io/object-store.js';
 import { decodeIndexPart, encodeIndexPart } from '../core/storage/index-part.js';
 import type { IndexPart } from '../core/storage/index-part.js';
 import type { SettingsRef } from '../core/storage/tenant-settings.js';
+import { timelineDir } from './local-dirs.js';
 import { generationOfIndexKey, idsOf, indexKey, indexKeyPrefix, TENANTS_PREFIX } from './object-keys.js';
 import { timelinePrefix, timelinesPrefix } from './object-keys.js';
 import type { StorageEnv } from './storage-env.js';
-import { Timeline, timelineDir } from './timeline.js';
+import { Timeline } from './timeline.js';
 
 /** Objects removed at a time while a timeline is deleted. */
 const DELETE_BATCH = 500;

@@ -7,7 +7,7 @@
  * `checkpoint`, at the last record, so that a layer file never ends inside a record. `memoryLayers` and `layers` are replaced in one
  * step: a reader that takes both without waiting sees every version once.
  */
-import { readdir, rm, stat } from 'node:fs/promises';
+import { rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { assert } from '#shared/core/assert.js';
 import { errorText, StorageError } from '#shared/core/errors.js';
@@ -40,6 +40,7 @@ import type { GcOptions, GcResult } from './gc.js';
 import { TimelineHistory } from './gc.js';
 import { IndexPublisher } from './index-publisher.js';
 import { LayerFile } from './layer-file.js';
+import { namesIn, timelineDir } from './local-dirs.js';
 import type { LayerTarget, WrittenLayer } from './layer-writer.js';
 import { LsnWaiters } from './lsn-waiters.js';
 import { PageReads } from './page-reads.js';
@@ -70,10 +71,6 @@ export interface ImportResult {
   readonly systemId: bigint;
   readonly segSize: number;
   readonly pgMajor: number;
-}
-
-export function timelineDir(env: StorageEnv, ttid: TenantTimelineId): string {
-  return join(env.workDir, 'tenants', ttid.tenantId, 'timelines', ttid.timelineId);
 }
 
 export class Timeline implements TimelineStore {
@@ -513,13 +510,9 @@ export class Timeline implements TimelineStore {
 
   /** Fits the local directory to the index: what the index does not know is removed, complete files are used as they are. */
   async adoptLocalFiles(): Promise<void> {
-    const names = await readdir(this.dir).catch((error: NodeJS.ErrnoException) => {
-      if (error.code === 'ENOENT') return [];
-      throw error;
-    });
     const { layers } = this.index;
     const resident = new Set<string>();
-    for (const name of names) {
+    for (const name of await namesIn(this.dir)) {
       const known = layers.get(name);
       const path = join(this.dir, name);
       if (known !== undefined && (await stat(path)).size === known.sizeBytes) resident.add(name);

@@ -11,7 +11,7 @@ import type { IndexPart } from '../core/storage/index-part.js';
 import { LayerFile } from '../io/layer-file.js';
 import type { StorageEnv } from '../io/storage-env.js';
 import { listTimelineIds, loadIndex } from '../io/tenant-storage.js';
-import { timelineDir } from '../io/timeline.js';
+import { timelineDir } from '../io/local-dirs.js';
 
 const ANY_GENERATION = 0xffff_ffff;
 

@@ -10,6 +10,7 @@ import { alignLsn, formatLsn, INVALID_LSN } from '#shared/core/lsn.js';
 import { normalizeLsn } from '#shared/postgres/wal-layout.js';
 import type { SettingsRef, TenantOverrides, TenantSettings } from '../core/storage/tenant-settings.js';
 import { resolveSettings } from '../core/storage/tenant-settings.js';
+import { removeUnknownDirs } from '../io/local-dirs.js';
 import type { StorageEnv } from '../io/storage-env.js';
 import {
   createBranch,
@@ -87,6 +88,7 @@ export class Tenant {
         const store = await loadTimeline(env.storage, index, { generation, parent, settings });
         tenant.timelines.set(timelineId, new ActiveTimeline(store, env));
       }
+      await removeUnknownDirs(env.storage, tenantId, (timelineId) => tenant.timelines.has(timelineId));
     } catch (error) {
       await tenant.stop(0);
       throw error;

@@ -11,6 +11,7 @@ import { silentLogger } from '#shared/runtime/log.js';
 import { internPrefix, makeKey } from '../../core/key.js';
 import type { Key } from '../../core/key.js';
 import { VALUE_IMAGE, VALUE_RECORD } from '../../core/storage/store.js';
+import { removeUnknownDirs } from '../local-dirs.js';
 import { createStorageEnv } from '../storage-env.js';
 import type { StorageEnv } from '../storage-env.js';
 import { createBranch, createRootTimeline, listTimelines, loadTimeline } from '../tenant-storage.js';
@@ -107,6 +108,7 @@ export async function loadAll(env: StorageEnv, generation: number): Promise<Map<
     const parent = index.ancestor === null ? null : (loaded.get(index.ancestor.timelineId) ?? null);
     loaded.set(timelineId, await loadTimeline(env, index, { generation, parent }));
   }
+  await removeUnknownDirs(env, TENANT, (timelineId) => loaded.has(timelineId));
   return loaded;
 }
 
