@@ -28,13 +28,15 @@ export class FilePool {
   private readonly files = new Map<string, OpenFile>();
   private readonly lru: ByteLru<OpenFile>;
   private readonly closing = new Set<Promise<void>>();
+  private closed = false;
 
   constructor(openFilesMax: number) {
     this.lru = new ByteLru<OpenFile>(openFilesMax, (file) => this.leave(file));
   }
 
-  /** Exactly `length` bytes; a shorter file is StorageError `corrupt`, a missing one `unavailable`. */
+  /** Exactly `length` bytes; a shorter file is StorageError `corrupt`, a missing one `unavailable`; `cancelled` once the pool is closed. */
   async read(path: string, offset: number, length: number): Promise<Uint8Array> {
+    if (this.closed) throw new StorageError('cancelled', `${path} is not read any more: the files are being closed`);
     const file = this.enter(path);
     file.readers++;
     try {
@@ -99,6 +101,7 @@ export class FilePool {
   }
 
   async close(): Promise<void> {
+    this.closed = true;
     for (const path of [...this.files.keys()]) this.drop(path);
     await Promise.all(this.closing);
   }
