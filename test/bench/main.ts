@@ -6,12 +6,14 @@
  *   ingest      WAL that piled up while the page server was stopped, against that standby's replay of the same amount
  *   cold-start  from spec to first query, split into steps, against an ordinary start of a plain server
  *   getpage     page reads of each kind from the page server, against a server that sends as many bytes
+ *   compaction  merging and image making in the page server against a raw write, and page reads beside them
  *   scale-out   page reads of a tenant with two shards, from two page servers against one
  */
 import { parseArgs } from 'node:util';
 import { startPlain } from '../harness/plain.js';
 import { TestStack } from '../harness/stack.js';
 import { benchColdStart } from './cold-start.js';
+import { benchCompaction } from './compaction.js';
 import { benchGetPage } from './getpage.js';
 import { benchIngest } from './ingest.js';
 import { benchScaleOut } from './scale-out.js';
@@ -20,7 +22,7 @@ import { benchTps } from './tps.js';
 
 const { values } = parseArgs({
   options: {
-    only: { type: 'string', default: 'tps,ingest,cold-start,getpage,scale-out' },
+    only: { type: 'string', default: 'tps,ingest,cold-start,getpage,compaction,scale-out' },
     seconds: { type: 'string', default: '8' },
     clients: { type: 'string', default: '1,8,16' },
     scale: { type: 'string', default: '10' },
@@ -60,9 +62,11 @@ async function againstPlain(): Promise<void> {
 
 async function pageReads(): Promise<void> {
   await using stack = await TestStack.start({ safekeepers: 1 });
-  say(await benchGetPage(stack, await stack.startCompute('main'), numbers.scale));
+  const compute = await stack.startCompute('main');
+  if (wanted.has('getpage')) say(await benchGetPage(stack, compute, numbers.scale));
+  if (wanted.has('compaction')) say(await benchCompaction(stack, compute, numbers.scale));
 }
 
 if (['tps', 'ingest', 'cold-start'].some((name) => wanted.has(name))) await againstPlain();
-if (wanted.has('getpage')) await pageReads();
+if (wanted.has('getpage') || wanted.has('compaction')) await pageReads();
 if (wanted.has('scale-out')) say(await benchScaleOut(numbers.scale, numbers.rounds));
