@@ -10,7 +10,12 @@ import { PG_BIN, TempCluster } from '#shared/postgres/testing/temp-cluster.js';
 import { Cluster, connstr, freePort } from '../../services/compute-ctl/testing/cluster.js';
 import type { Service } from '../../services/compute-ctl/testing/cluster.js';
 
-const SETTINGS = { wal_level: 'logical', track_commit_timestamp: 'on', autovacuum: 'off' };
+const SETTINGS = {
+  wal_level: 'logical',
+  track_commit_timestamp: 'on',
+  autovacuum: 'off',
+  allow_in_place_tablespaces: 'on',
+};
 
 async function query<T extends pg.QueryResultRow>(url: string, sql: string): Promise<T[]> {
   const client = new pg.Client(url);
@@ -120,6 +125,28 @@ describe('what outlives a compute', function () {
     await restart('SIGKILL');
     const progress = "select pg_replication_origin_progress('elsewhere', false)::text as lsn";
     assert.deepEqual(await query(await url(), progress), [{ lsn: '0/ABCDEF' }]);
+  });
+
+  it('relations and databases in a tablespace in place, over a kill', async () => {
+    const sums = 'select count(*)::int as n, sum(i)::int as total, min(b) as b from placed';
+    await query(await url(), "create tablespace here location ''");
+    await query(
+      await url(),
+      "create table placed tablespace here as select i, repeat('x', 500) as b from generate_series(1, 3000) i",
+    );
+    await query(await url(), 'create index on placed (i) tablespace here');
+    await query(await url(), 'create database elsewhere tablespace here');
+    const before = await query(await url(), sums);
+    await restart('SIGKILL');
+    assert.deepEqual(await query(await url(), sums), before);
+    await query(await url(), "insert into placed values (-1, 'a'); create table more (i int) tablespace here");
+    const [last] = await query<{ b: string }>(await url(), 'select b from placed where i = -1');
+    assert.equal(last?.b, 'a');
+    const there = (await url()).replace(/\/postgres\b/, '/elsewhere');
+    assert.notEqual(there, await url());
+    assert.deepEqual(await query(there, "select count(*)::int as n from pg_class where relname = 'pg_class'"), [
+      { n: 1 },
+    ]);
   });
 
   it('and the WAL reads through', async () => {
