@@ -8,6 +8,7 @@
 # TIMELINE_ID      32 hex digits; default: the oldest timeline of the tenant, made when there is none
 # ANCESTOR_ID      make TIMELINE_ID as a branch of this timeline
 # PG_PORT          port of Postgres (default 55433)
+# SPEC             file that the spec is written to (default /tmp/spec.json)
 # ADMIN_PASSWORD   password of the role cloud_admin for connections from outside (default cloud_admin)
 set -euo pipefail
 
@@ -15,7 +16,7 @@ pageserver=${PAGESERVER:-pageserver}
 safekeepers=${SAFEKEEPERS:-safekeeper1:5454,safekeeper2:5454,safekeeper3:5454}
 api="http://$pageserver:9898/v1"
 default_tenant=b0000000000000000000000000000001
-spec=/tmp/spec.json
+spec=${SPEC:-/tmp/spec.json}
 
 say() { echo "compute.sh: $*" >&2; }
 get() { curl -sS --fail-with-body --max-time 30 "$@"; }

@@ -15,7 +15,14 @@ trap 'rm -rf "$work"' EXIT
 echo "bootstrapping Debian 12" >&2
 debootstrap --variant=minbase --include=ca-certificates,curl bookworm "$work/root" >"$work/log" 2>&1 ||
   { tail -20 "$work/log" >&2; exit 1; }
-rm -rf "$work/root"/var/lib/apt/lists/* "$work/root"/var/cache/apt/archives/*.deb
+cat >"$work/root/etc/apt/sources.list" <<'LIST'
+deb http://deb.debian.org/debian bookworm main
+deb http://deb.debian.org/debian bookworm-updates main
+deb http://deb.debian.org/debian-security bookworm-security main
+LIST
+{ chroot "$work/root" apt-get update -qq && DEBIAN_FRONTEND=noninteractive chroot "$work/root" apt-get upgrade -y -qq; } >>"$work/log" 2>&1 ||
+  { tail -20 "$work/log" >&2; exit 1; }
+rm -rf "$work/root"/var/lib/apt/lists/* "$work/root"/var/cache/apt/*
 
 echo "adding Node 24 and npm" >&2
 npm install --prefix "$work/node" --no-save --no-audit --no-fund --loglevel=error "$node@24" npm@11 >&2

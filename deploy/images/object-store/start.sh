@@ -2,7 +2,7 @@
 # Starts one monitor, one object daemon in memory and the gateway on port 9000, with the keys MINIO_ROOT_USER and MINIO_ROOT_PASSWORD, so
 # that this image can stand in for MinIO's.
 set -euo pipefail
-dir=/tmp/ceph
+dir=${CEPH_DIR:-/tmp/ceph}
 rm -rf $dir
 mkdir -p $dir/{mon,osd,rgw,log,run}
 fsid=$(uuidgen)
