@@ -8,7 +8,7 @@ import type { GetStatusResponse } from '#gen/neon/control/v1/control.js';
 import { StorageError } from '#shared/core/errors.js';
 import { ensureDir, pathExists } from '#shared/io/files.js';
 import { callUnary } from '#shared/rpc/client.js';
-import { CONFIG_VERSION, SAFEKEEPER_COUNT_MAX, SUSPEND_AFTER_S } from '../core/stack-config.js';
+import { CONFIG_VERSION, parseAdvertised, SAFEKEEPER_COUNT_MAX, SUSPEND_AFTER_S } from '../core/stack-config.js';
 import type { StackConfig } from '../core/stack-config.js';
 import { parseDurationS } from '../core/time-text.js';
 import type { RepoDir } from '../io/repo-dir.js';
@@ -37,6 +37,7 @@ export interface InitOptions {
   readonly suspendAfter?: string;
   readonly tlsCert?: string;
   readonly tlsKey?: string;
+  readonly advertise?: readonly string[];
 }
 
 function tlsFiles({ tlsCert, tlsKey }: InitOptions): StackConfig['tls'] {
@@ -64,6 +65,7 @@ export async function initRepo(repo: RepoDir, options: InitOptions): Promise<boo
     ports: { rest: options.restPort ?? 0, grpc: options.grpcPort ?? 0, connect: options.connectPort ?? 0 },
     suspendAfterS: options.suspendAfter === undefined ? SUSPEND_AFTER_S : parseDurationS(options.suspendAfter),
     tls: tlsFiles(options),
+    advertise: parseAdvertised(options.advertise ?? []),
   });
   return true;
 }
@@ -166,6 +168,10 @@ function addInit(program: Command, options: () => GlobalOptions): void {
     )
     .option('--tls-cert <path>', 'certificate of the connect port, PEM; default: a self-signed one is made')
     .option('--tls-key <path>', 'its key, PEM')
+    .option(
+      '--advertise <endpoint=host:port...>',
+      'where computes and other services reach an endpoint, when that is not where it listens (a forwarder, a published port): safekeeper-1.grpc=HOST:PORT, pageserver.pg=…, pageserver.grpc=…, storage-broker.grpc=…',
+    )
     .action(async (given: InitOptions) => {
       const repo = openRepo(options());
       const made = await initRepo(repo, given);

@@ -6,7 +6,7 @@ import { emptyCatalog } from './catalog-schema.js';
 import type { BranchEntry } from './catalog-schema.js';
 import { afterDeath, HEALTHY_AFTER_MS, NEVER_DIED, RESTART_DELAY_MS_MAX } from './restart-policy.js';
 import { planServices, serviceFlags } from './stack.js';
-import { readStackConfig } from './stack-config.js';
+import { parseAdvertised, readStackConfig } from './stack-config.js';
 
 const EMPTY_CATALOG = emptyCatalog('file:///x');
 const tenant = parseTenantId('a'.repeat(32));
@@ -75,6 +75,24 @@ describe('stack', () => {
     for (const spec of services.slice(1)) {
       const flags = serviceFlags({ spec, ports: spec.defaultPorts, brokerAddr: 'b:1', dataDir: '/d', config });
       assert.equal(flags[flags.indexOf('--broker-endpoint') + 1], 'b:1');
+    }
+  });
+
+  it('tells safekeepers where others reach them', () => {
+    const advertise = parseAdvertised(['safekeeper-2.grpc=db.example.com:5454', 'pageserver-fast.pg=[::1]:6400']);
+    assert.deepEqual(Object.keys(advertise), ['safekeeper-2.grpc', 'pageserver-fast.pg']);
+    const config = readStackConfig({
+      ...{ version: 3, safekeeperCount: 2, remoteStorage: 'file:///x', initdbImage: '/i.tar', advertise },
+    });
+    const told = planServices(config, [])
+      .filter(({ program }) => program === 'safekeeper')
+      .map((spec) => {
+        const flags = serviceFlags({ spec, ports: { grpc: 7, http: 8 }, brokerAddr: 'b:1', dataDir: '/d', config });
+        return flags[flags.indexOf('--advertise-grpc') + 1];
+      });
+    assert.deepEqual(told, ['127.0.0.1:7', 'db.example.com:5454']);
+    for (const bad of ['safekeeper-1=a:1', 'safekeeper-1.grpc=a', 'other.grpc=a:1', 'safekeeper-1.http=a:1']) {
+      assert.throws(() => parseAdvertised([bad]), /must be like|is not host:port/);
     }
   });
 });

@@ -3,11 +3,13 @@
  *
  *   1  safekeeperCount, remoteStorage, initdbImage, freePorts
  *   2  ports, suspendAfterS, tls
+ *   3  advertise
  */
+import { parseAddr } from '#shared/core/addr.js';
 import { StorageError } from '#shared/core/errors.js';
 import { z } from 'zod';
 
-export const CONFIG_VERSION = 2;
+export const CONFIG_VERSION = 3;
 export const SAFEKEEPER_COUNT_MAX = 9;
 /** Long enough not to be noticed between two commands of a person, short enough that a forgotten branch costs nothing. */
 export const SUSPEND_AFTER_S = 300;
@@ -28,6 +30,8 @@ export const stackConfigSchema = z.object({
   suspendAfterS: z.number().nonnegative().default(SUSPEND_AFTER_S),
   /** Files of the connect port's certificate; null = the one made in the stack's directory. */
   tls: z.object({ certPath: z.string(), keyPath: z.string() }).nullable().default(null),
+  /** Where others reach an endpoint, when that is not where it listens: "safekeeper-1.grpc" → host:port. */
+  advertise: z.record(z.string(), z.string()).default({}),
 });
 export type StackConfig = z.infer<typeof stackConfigSchema>;
 
@@ -41,4 +45,22 @@ export function readStackConfig(value: unknown): StackConfig {
     );
   }
   return stackConfigSchema.parse({ ...(value as object), version: CONFIG_VERSION });
+}
+
+const ADVERTISED = /^((?:storage-broker|safekeeper-\d+|pageserver(?:-[^.=]+)?)\.(?:grpc|pg))=(.+)$/;
+
+/** From texts such as "safekeeper-1.grpc=db.example.com:5454". Throws StorageError `invalid`. */
+export function parseAdvertised(texts: readonly string[]): StackConfig['advertise'] {
+  const entries = texts.map((text) => {
+    const [, endpoint, addr] = ADVERTISED.exec(text) ?? [];
+    if (endpoint === undefined || addr === undefined) {
+      throw new StorageError(
+        'invalid',
+        `"${text}" must be like safekeeper-1.grpc=host:port or pageserver.pg=host:port`,
+      );
+    }
+    parseAddr(addr);
+    return [endpoint, addr] as const;
+  });
+  return Object.fromEntries(entries);
 }

@@ -49,6 +49,7 @@ export function planServices(config: StackConfig, storages: readonly StorageEntr
 export interface LaunchInput {
   readonly spec: ServiceSpec;
   readonly ports: Partial<Record<PortName, number>>;
+  /** Where services reach it. */
   readonly brokerAddr: string;
   readonly dataDir: string;
   readonly config: StackConfig;
@@ -58,6 +59,16 @@ const HOST = '127.0.0.1';
 
 function addr(port: number | undefined): string {
   return `${HOST}:${port ?? 0}`;
+}
+
+/** Where others reach an endpoint of a service. */
+export function advertisedAddr(
+  config: StackConfig,
+  name: string,
+  port: PortName,
+  listenPort: number | undefined,
+): string {
+  return config.advertise[`${name}.${port}`] ?? addr(listenPort);
 }
 
 /** Flags of one service. */
@@ -72,6 +83,7 @@ export function serviceFlags(input: LaunchInput): string[] {
       return [
         ...['--id', id, '--datadir', dataDir, ...listen, '--broker-endpoint', brokerAddr],
         ...['--remote-storage', config.remoteStorage],
+        ...['--advertise-grpc', advertisedAddr(config, spec.name, 'grpc', ports.grpc)],
       ];
     }
     case 'pageserver':

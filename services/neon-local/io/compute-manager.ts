@@ -170,15 +170,15 @@ export class ComputeManager {
   }
 
   private spec(entry: ComputeEntry, place: Place, pgPort: number): Record<string, unknown> {
-    const { stack } = this.options;
+    const { pageserverPg, pageserverGrpc, safekeepers } = this.options.stack.computeEndpoints(place.storageName);
     return buildComputeSpec({
       name: entry.name,
       tenantId: entry.tenantId,
       timelineId: place.timelineId,
       pgPort,
-      pageserverPgAddr: stack.pageserverAddr(place.storageName, 'pg'),
-      pageserverGrpcAddr: stack.pageserverAddr(place.storageName, 'grpc'),
-      safekeeperAddrs: stack.safekeeperAddrs(),
+      pageserverPgAddr: pageserverPg,
+      pageserverGrpcAddr: pageserverGrpc,
+      safekeeperAddrs: safekeepers,
       settings: entry.settings,
       operationUuid: randomUUID(),
     });

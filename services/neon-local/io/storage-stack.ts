@@ -8,7 +8,7 @@ import { ensureDir, removeDurable } from '#shared/io/files.js';
 import type { Logger } from '#shared/runtime/log.js';
 import { DEFAULT_STORAGE } from '../core/catalog-schema.js';
 import type { StorageEntry } from '../core/catalog-schema.js';
-import { pageserverName, planPageserver, planServices, serviceFlags } from '../core/stack.js';
+import { advertisedAddr, pageserverName, planPageserver, planServices, serviceFlags } from '../core/stack.js';
 import type { PortName, ServiceSpec } from '../core/stack.js';
 import type { StackConfig } from '../core/stack-config.js';
 import { choosePort, isPortTaken } from './ports.js';
@@ -161,7 +161,13 @@ export class StorageStack {
       name: spec.name,
       script: programPath(spec.program),
       args: () =>
-        serviceFlags({ spec, ports, brokerAddr: this.addr('storage-broker', 'grpc'), dataDir, config: this.config }),
+        serviceFlags({
+          spec,
+          ports,
+          brokerAddr: this.advertised('storage-broker', 'grpc'),
+          dataDir,
+          config: this.config,
+        }),
       logPath: this.repo.logPath(spec.name),
       runDir: this.repo.runDir,
       env,
@@ -180,6 +186,22 @@ export class StorageStack {
 
   addr(name: string, port: PortName): string {
     return `127.0.0.1:${this.service(name).ports[port] ?? 0}`;
+  }
+
+  /** Where others than this daemon reach it. */
+  advertised(name: string, port: PortName): string {
+    return advertisedAddr(this.config, name, port, this.service(name).ports[port]);
+  }
+
+  /** What a compute of a storage is told. Throws StorageError `unavailable` when its page server does not run. */
+  computeEndpoints(storageName: string): { pageserverPg: string; pageserverGrpc: string; safekeepers: string[] } {
+    this.pageserverAddr(storageName, 'pg');
+    const pageserver = pageserverName(storageName);
+    return {
+      pageserverPg: this.advertised(pageserver, 'pg'),
+      pageserverGrpc: this.advertised(pageserver, 'grpc'),
+      safekeepers: this.names('safekeeper').map((name) => this.advertised(name, 'grpc')),
+    };
   }
 
   safekeeperAddrs(): string[] {

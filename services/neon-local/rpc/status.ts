@@ -6,6 +6,7 @@ import type {
   ShutdownRequest,
   ShutdownResponse,
 } from '#gen/neon/control/v1/control.js';
+import type { PortName } from '../core/stack.js';
 import type { Daemon } from '../io/daemon.js';
 import { computeMessage } from './computes.js';
 
@@ -14,14 +15,14 @@ const SHUTDOWN_DELAY_MS = 50;
 
 function serviceStatuses(daemon: Daemon): ServiceStatus[] {
   return daemon.stack.services().map(({ spec, ports, process }) => {
-    const addr = (port: number | undefined) => (port === undefined ? '' : `127.0.0.1:${port}`);
+    const reached = (port: PortName) => (ports[port] === undefined ? '' : daemon.stack.advertised(spec.name, port));
     return {
       name: spec.name,
       state: process.state,
       pid: process.pid,
-      grpcAddr: addr(ports.grpc),
-      httpAddr: addr(ports.http),
-      pgAddr: addr(ports.pg),
+      grpcAddr: reached('grpc'),
+      httpAddr: reached('http'),
+      pgAddr: reached('pg'),
       restartCount: process.restartCount,
       logPath: daemon.repo.logPath(spec.name),
     };

@@ -32,11 +32,11 @@ export interface ServiceStatus {
   state: string;
   /** Process id; 0 = not running. */
   pid: number;
-  /** host:port of gRPC. */
+  /** host:port where gRPC is reached (`neon init --advertise`, else where it listens). */
   grpcAddr: string;
   /** host:port of HTTP; empty = none. */
   httpAddr: string;
-  /** host:port of the Postgres wire edge; empty = none. */
+  /** host:port where the Postgres wire edge is reached; empty = none. */
   pgAddr: string;
   /** Restarts after a death. */
   restartCount: number;
