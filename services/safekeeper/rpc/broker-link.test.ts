@@ -1,8 +1,10 @@
 /** Safekeepers that know of each other through a real broker process. */
 import { strict as assert } from 'node:assert';
 import { once } from 'node:events';
+import { createServer } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { lsn } from '#shared/core/lsn.js';
-import { createClient } from '#shared/rpc/client.js';
+import { callUnary, createClient } from '#shared/rpc/client.js';
 import { silentLogger } from '#shared/runtime/log.js';
 import {
   BrokerServiceClient,
@@ -32,6 +34,34 @@ describe('broker link', () => {
     const rounds = 1 + Math.ceil((performance.now() - began) / 500);
     assert.ok(link.openedCount >= 4 && link.openedCount <= 2 * rounds, `${link.openedCount} streams`);
     await cluster.stop();
+  });
+
+  it('finds a broker again after one that took the connection and said nothing', async () => {
+    const mute = createServer();
+    mute.listen(0, '127.0.0.1');
+    await once(mute, 'listening');
+    const sockets: Socket[] = [];
+    mute.on('connection', (socket) => sockets.push(socket));
+    const brokerAddr = `127.0.0.1:${(mute.address() as AddressInfo).port}`;
+    const cluster = await TestCluster.start(1);
+    const { timelines } = cluster.node(0).safekeeper;
+    const options = { nodeId: 9, grpcAddr: '', httpAddr: '', availabilityZone: '', timelines, log: silentLogger };
+    const link = new BrokerLink({ ...options, brokerAddr });
+    link.start();
+    await once(mute, 'connection');
+    // What is open stays open, as behind a firewall that lost its memory.
+    mute.close();
+    const broker = await startBroker(brokerAddr);
+    const client = createClient(BrokerServiceClient, brokerAddr);
+    try {
+      await until(async () => (await callUnary(client, client.getStatus, {})).subscriberCount === 1);
+    } finally {
+      link.stop();
+      client.close();
+      for (const socket of sockets) socket.destroy();
+      await cluster.stop();
+      broker.child.kill('SIGTERM');
+    }
   });
 
   it('publishes active timelines, teaches peers, answers discoveries, and outlives a broker', async () => {

@@ -1,19 +1,23 @@
 /** Clients: one set of channel options, unary calls as promises with deadlines, errors as StorageError, the trace carried along. */
 import { context, propagation } from '@opentelemetry/api';
-import { credentials, Metadata } from '@grpc/grpc-js';
+import { connectivityState, credentials, Metadata, status } from '@grpc/grpc-js';
 import type {
   CallOptions,
   ChannelCredentials,
   ChannelOptions,
   Client,
+  ClientReadableStream,
   ClientUnaryCall,
+  ClientWritableStream,
   ServiceError,
 } from '@grpc/grpc-js';
 import { StorageError } from '../core/errors.js';
 import { fromGrpcError } from './error-map.js';
-import { MESSAGE_BYTES_MAX } from './server.js';
+import { KEEPALIVE_OPTIONS, MESSAGE_BYTES_MAX } from './server.js';
 
 export const DEADLINE_MS = 10_000;
+/** For a peer on the same continent to answer the first bytes, though it may be busy. */
+export const CONNECT_TIMEOUT_MS = 5_000;
 
 /** The window is what lets a stream of WAL or pages run at full speed; the default is 64 KiB. */
 export const CLIENT_OPTIONS: ChannelOptions = {
@@ -24,8 +28,7 @@ export const CLIENT_OPTIONS: ChannelOptions = {
   'grpc.enable_channelz': 0,
   'grpc.initial_reconnect_backoff_ms': 100,
   'grpc.max_reconnect_backoff_ms': 2_000,
-  'grpc.keepalive_time_ms': 20_000,
-  'grpc.keepalive_timeout_ms': 10_000,
+  ...KEEPALIVE_OPTIONS,
   // Own channels, so that closing one client never touches another.
   'grpc.use_local_subchannel_pool': 1,
 };
@@ -39,6 +42,23 @@ type ClientConstructor<C extends Client> = new (
 /** `addr` is host:port. Connects lazily; close it when done. */
 export function createClient<C extends Client>(Constructor: ClientConstructor<C>, addr: string): C {
   return new Constructor(addr, credentials.createInsecure(), CLIENT_OPTIONS);
+}
+
+/**
+ * To be called for each stream that is opened. The gRPC library waits without end for a peer that takes the connection and says nothing
+ * (a process that is held, a network that swallows what is sent): this ends the call as `unavailable` then. The client is of no use
+ * any more, for its next call would wait for the same connection: close it and make another one.
+ */
+export function expectConnection(
+  client: Client,
+  call: Pick<ClientReadableStream<unknown> | ClientWritableStream<unknown>, 'call'>,
+  timeoutMs = CONNECT_TIMEOUT_MS,
+): void {
+  const timer = setTimeout(() => {
+    if (client.getChannel().getConnectivityState(false) === connectivityState.READY) return;
+    call.call?.cancelWithStatus(status.UNAVAILABLE, `no connection after ${timeoutMs} ms`);
+  }, timeoutMs);
+  timer.unref();
 }
 
 /** Metadata that continues the active trace; for opening streams. */

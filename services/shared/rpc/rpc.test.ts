@@ -1,7 +1,8 @@
 import { strict as assert } from 'node:assert';
 import { execFile } from 'node:child_process';
+import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import { promisify } from 'node:util';
 import { BrokerServiceClient, BrokerServiceService } from '#gen/neon/broker/v1/broker.js';
 import type {
@@ -15,7 +16,8 @@ import type {
 import { errorKind, StorageError } from '../core/errors.js';
 import { silentLogger } from '../runtime/log.js';
 import type { Logger } from '../runtime/log.js';
-import { callUnary, createClient } from './client.js';
+import { callUnary, createClient, expectConnection } from './client.js';
+import { fromGrpcError } from './error-map.js';
 import { clientStream, setRpcLogger, unary } from './handlers.js';
 import { startGrpcServer } from './server.js';
 import type { GrpcServer } from './server.js';
@@ -130,6 +132,24 @@ describe('rpc', () => {
     const nobody = createClient(BrokerServiceClient, '127.0.0.1:1');
     await assert.rejects(callUnary(nobody, nobody.getStatus, {}), (error) => errorKind(error) === 'unavailable');
     nobody.close();
+  });
+
+  it('gives up a stream to somebody who takes the connection and says nothing', async () => {
+    const silent = createServer();
+    await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
+    const sockets: Socket[] = [];
+    silent.on('connection', (socket) => sockets.push(socket));
+    const caller = createClient(BrokerServiceClient, `127.0.0.1:${(silent.address() as AddressInfo).port}`);
+    const subscription = caller.subscribeByFilter({ types: [], ttid: undefined });
+    expectConnection(caller, subscription, 100);
+    const [error] = (await once(subscription, 'error')) as [Error];
+    assert.equal(fromGrpcError(error).kind, 'unavailable');
+    const published = Promise.withResolvers<Error | null>();
+    expectConnection(caller, caller.publishSafekeeperInfo(published.resolve), 100);
+    assert.equal(fromGrpcError(await published.promise).kind, 'unavailable');
+    caller.close();
+    for (const socket of sockets) socket.destroy();
+    silent.close();
   });
 
   it('serves reflection and health to a foreign client', async () => {

@@ -12,6 +12,12 @@ import { listenShared, type SocketHandler } from './shared-port.js';
 /** WAL and page batches stay far below; the default of 4 MiB would be close. */
 export const MESSAGE_BYTES_MAX = 64 << 20;
 
+/**
+ * A peer that vanished without closing is noticed within 15 s by both sides: whoever waits for it must find another way well before a
+ * user's patience ends. Shorter, and a process that is busy for some seconds would be given up.
+ */
+export const KEEPALIVE_OPTIONS = { 'grpc.keepalive_time_ms': 5_000, 'grpc.keepalive_timeout_ms': 10_000 } as const;
+
 export interface GrpcServerOptions {
   /** host:port; port 0 = a free one. */
   readonly addr: string;
@@ -40,9 +46,7 @@ export async function startGrpcServer(options: GrpcServerOptions): Promise<GrpcS
     'grpc.max_receive_message_length': MESSAGE_BYTES_MAX,
     'grpc.max_send_message_length': MESSAGE_BYTES_MAX,
     'grpc.enable_channelz': 0,
-    // A caller that vanished without closing must not hold its streams until TCP gives up.
-    'grpc.keepalive_time_ms': 20_000,
-    'grpc.keepalive_timeout_ms': 10_000,
+    ...KEEPALIVE_OPTIONS,
     // A second server must fail on a taken port instead of sharing it silently.
     'grpc.so_reuseport': 0,
   });
