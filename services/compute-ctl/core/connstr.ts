@@ -17,6 +17,30 @@ export function splitConnstrings(list: string): string[] {
   return list.split(/,\s*(?=postgres(?:ql)?:\/\/|host)/);
 }
 
+/**
+ * By when the kernel notices that a peer is gone without a word, seconds and (the last) milliseconds. Its own defaults are hours for a
+ * connection that waits and a quarter of an hour for one that sends.
+ */
+const DEAD_PEER_OPTIONS = [
+  ['keepalives_idle', '5'],
+  ['keepalives_interval', '5'],
+  ['keepalives_count', '2'],
+  ['tcp_user_timeout', '15000'],
+] as const;
+
+/** Each connection string of a list with what it does not say itself about dead peers. */
+export function withDeadPeerOptions(list: string): string {
+  const parts = splitConnstrings(list).map((connstr) => {
+    const missing = DEAD_PEER_OPTIONS.filter(([name]) => !new RegExp(`\\b${name}\\s*=`).test(connstr));
+    if (missing.length === 0) return connstr;
+    const isUrl = /^postgres(ql)?:\/\//.test(connstr);
+    const options = missing.map(([name, value]) => `${name}=${value}`).join(isUrl ? '&' : ' ');
+    if (!isUrl) return `${connstr} ${options}`;
+    return `${connstr}${connstr.includes('?') ? '&' : '?'}${options}`;
+  });
+  return parts.join(',');
+}
+
 /** Throws StorageError `invalid`. */
 export function parseConnstr(text: string): Connstr {
   const parsed = /^postgres(ql)?:\/\//.test(text) ? parseUrl(text) : parsePairs(text);

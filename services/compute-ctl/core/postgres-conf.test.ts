@@ -1,4 +1,5 @@
 import { strict as assert } from 'node:assert';
+import { withDeadPeerOptions } from './connstr.js';
 import { quoteConfValue, renderPostgresConf } from './postgres-conf.js';
 import { parseSpec } from './spec.js';
 
@@ -53,6 +54,16 @@ describe('postgresql.conf', () => {
     assert.equal(last.has('max_replication_write_lag'), false);
     assert.equal(last.get('neon.max_replication_write_lag'), '500MB');
     assert.equal(last.get('work_mem'), '4MB');
+  });
+
+  it('has dead connections to the page server noticed, as the spec says or else soon', () => {
+    const options = 'keepalives_idle=5 keepalives_interval=5 keepalives_count=2 tcp_user_timeout=15000';
+    assert.equal(render({}).last.get('neon.pageserver_connstring'), `host=ps port=6400 ${options}`);
+    const [url, own] = ['postgresql://a@b:1/c', 'postgres://d?tcp_user_timeout=1&keepalives_idle=2'];
+    assert.equal(
+      withDeadPeerOptions(`${url},${own}`),
+      `${url}?${options.replaceAll(' ', '&')},${own}&keepalives_interval=5&keepalives_count=2`,
+    );
   });
 
   it('puts the spec’s own text first and quotes values', () => {

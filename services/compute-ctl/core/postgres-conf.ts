@@ -12,6 +12,7 @@
  */
 import { StorageError } from '#shared/core/errors.js';
 import { primaryConninfo } from './compute-mode.js';
+import { withDeadPeerOptions } from './connstr.js';
 import type { ComputeSpec } from './spec.js';
 
 export interface ConfContext {
@@ -91,7 +92,7 @@ function mustHave(spec: ComputeSpec, context: ConfContext): [string, string][] {
     ['neon.tenant_id', spec.ttid.tenantId],
     ['neon.timeline_id', spec.ttid.timelineId],
     ...stripe(spec),
-    ['neon.pageserver_connstring', spec.pageserverConnstring],
+    ['neon.pageserver_connstring', withDeadPeerOptions(spec.pageserverConnstring)],
     ['neon.safekeepers', generation + spec.safekeepers.join(',')],
   ];
   if (spec.settings.get('wal_level') === 'minimal') must.push(['wal_level', 'replica']);
