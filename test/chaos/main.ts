@@ -3,6 +3,7 @@
  *
  *   npm run chaos -- [--seconds 600] [--seed N]
  *   npm run chaos -- --duel 100 [--seed N]      two computes on one timeline at once, so often: never may both commit
+ *   npm run chaos -- --cuts 50 [--seed N]       faults of the network one by one, so often: how soon commits return after each
  *
  * Prints what it does. Exit code 1 and the seed when something is wrong; the same seed gives the same schedule, though never the same
  * timing to the microsecond.
@@ -15,14 +16,20 @@ const SECONDS_DEFAULT = 600;
 const SEED_MAX = 1_000_000;
 
 const { values } = parseArgs({
-  options: { seconds: { type: 'string' }, seed: { type: 'string' }, duel: { type: 'string' } },
+  options: {
+    seconds: { type: 'string' },
+    seed: { type: 'string' },
+    duel: { type: 'string' },
+    cuts: { type: 'string' },
+  },
 });
 const seconds = wholeNumber('seconds', values.seconds, SECONDS_DEFAULT);
 const seed = wholeNumber('seed', values.seed, randomInt(SEED_MAX));
 const say = (text: string): void => void process.stdout.write(`${text}\n`);
 
 const duels = values.duel === undefined ? undefined : wholeNumber('duel', values.duel, 0);
-const what = duels === undefined ? ['--seconds', seconds] : ['--duel', duels];
+const cuts = values.cuts === undefined ? undefined : wholeNumber('cuts', values.cuts, 0);
+const what = duels !== undefined ? ['--duel', duels] : cuts !== undefined ? ['--cuts', cuts] : ['--seconds', seconds];
 
 say(`seed ${seed}, ${what.join(' ')}`);
 const { problems, history, logs, ...counts } = await runChaos({
@@ -30,6 +37,7 @@ const { problems, history, logs, ...counts } = await runChaos({
   seconds,
   say,
   ...(duels === undefined ? {} : { duels }),
+  ...(cuts === undefined ? {} : { cuts }),
 });
 say(JSON.stringify(counts, null, 2));
 if (problems.length === 0) {

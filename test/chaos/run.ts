@@ -4,19 +4,22 @@ import { query, sleep, value, withClient } from '../harness/stack.js';
 import { checkJournal, checkLives, type Attempt, type JournalRow } from './check.js';
 import { compareCommittedWal } from './committed-wal.js';
 import { Random } from './random.js';
-import { describeFault, schedule } from './schedule.js';
+import { describeFault, networkFault, schedule } from './schedule.js';
 import type { Fault } from './schedule.js';
 import { ACCOUNTS, OPENING_BALANCE, SCHEMA, Session } from './session.js';
 import { Stage } from './stage.js';
 
 const MAIN_SESSIONS = 4;
 const HEALED_COMMIT_MS_MAX = 30_000;
+const RECOVERY_POLL_MS = 20;
 
 export interface ChaosOptions {
   readonly seed: number;
   readonly seconds: number;
   /** Instead of faults for a time: so often two computes are started on the timeline at once. */
   readonly duels?: number;
+  /** Instead: so many faults of the network one by one, each healed before the next. */
+  readonly cuts?: number;
   /** A line for whoever watches. */
   readonly say: (text: string) => void;
 }
@@ -38,6 +41,8 @@ export interface ChaosReport {
   readonly committedWalBytes: number;
   /** From the end of all faults to the first commit that returned. */
   readonly healedCommitMs: number;
+  /** The longest that no commit returned for after one fault of the network had ended; only with `cuts`. */
+  readonly slowestRecoveryMs?: number;
   /** Of all processes; empty when all is well. */
   readonly logs: string;
 }
@@ -49,8 +54,10 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   const history: string[] = [];
   await query(stage.url ?? '', SCHEMA);
   const sessions = startSessions(stage, options.seed, attempts);
+  let slowestRecoveryMs: number | undefined;
   try {
-    await doFaults(stage, options, history);
+    if (options.cuts === undefined) await doFaults(stage, options, history);
+    else slowestRecoveryMs = await doCuts({ stage, options, count: options.cuts, attempts, history });
     options.say('healing');
   } catch (error) {
     problems.push(`a fault could not be done: ${String(error)}`);
@@ -77,6 +84,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     lives: new Set(acknowledged.map(({ life }) => life)).size,
     rivalCommits: acknowledged.filter(({ session }) => session >= MAIN_SESSIONS).length,
     fencedComputes: stage.fencedCount,
+    ...(slowestRecoveryMs === undefined ? {} : { slowestRecoveryMs }),
     logs: problems.length === 0 ? '' : await stage.stack.logs(),
   };
 }
@@ -116,6 +124,39 @@ async function doDuels(stage: Stage, options: ChaosOptions, count: number, histo
   }
 }
 
+interface Cuts {
+  readonly stage: Stage;
+  readonly options: ChaosOptions;
+  readonly count: number;
+  readonly attempts: readonly Attempt[];
+  readonly history: string[];
+}
+
+/** Returns the longest recovery. */
+async function doCuts({ stage, options, count, attempts, history }: Cuts): Promise<number> {
+  const random = new Random(options.seed);
+  let slowestMs = 0;
+  for (let done = 1; done <= count; done++) {
+    const fault = networkFault(random);
+    await stage.apply(fault);
+    await sleep(fault.forMs);
+    stage.healNetwork();
+    const healedMs = performance.now();
+    const seen = attempts.length;
+    const isBack = (): boolean =>
+      attempts.slice(seen).some(({ outcome, sentMs }) => outcome === 'acknowledged' && sentMs >= healedMs);
+    while (!isBack() && performance.now() - healedMs < 2 * HEALED_COMMIT_MS_MAX) await sleep(RECOVERY_POLL_MS);
+    const tookMs = Math.round(performance.now() - healedMs);
+    const line = `${done}/${count}  ${describeFault(fault)}: a commit after ${tookMs} ms`;
+    history.push(line);
+    options.say(line);
+    if (tookMs > HEALED_COMMIT_MS_MAX) stage.problems.push(`no commit for ${tookMs} ms after ${describeFault(fault)}`);
+    slowestMs = Math.max(slowestMs, tookMs);
+    await stage.keepUp();
+  }
+  return slowestMs;
+}
+
 interface Verdict {
   readonly problems: string[];
   readonly rowCount: number;
@@ -138,6 +179,7 @@ async function judge(stage: Stage, attempts: readonly Attempt[], say: (text: str
   await amcheck(url).catch((error: Error) => problems.push(`amcheck: ${error.message}`));
   await stage.stop();
   const wal = await compareCommittedWal(stage.stack);
+  problems.push(...stage.deadConnections.map((which) => `a dead connection was not noticed: ${which}`));
   problems.push(...wal.problems);
   return { problems, rowCount: rows.length, committedWalBytes: wal.bytes, healedCommitMs };
 }

@@ -1,7 +1,33 @@
 /** What is done to a stack, and when. Follows from the seed alone. Pure. */
 import { Random } from './random.js';
 
+/** Connections from some to some services. */
+export interface Links {
+  readonly from: 'anybody' | 'computes' | 'services';
+  readonly to: readonly string[];
+}
+
+export type NetworkFault =
+  /** Connections are reset, new ones refused. */
+  | { readonly kind: 'cut-network'; readonly links: Links; readonly forMs: number }
+  /**
+   * Nothing passes and nobody is told. Then what was held back arrives; or, when the network forgets, it never does on connections of
+   * that time, and only new ones work.
+   */
+  | { readonly kind: 'silence-network'; readonly links: Links; readonly forMs: number; readonly forgets: boolean }
+  /** The same in one direction. */
+  | {
+      readonly kind: 'one-way-network';
+      readonly links: Links;
+      readonly forMs: number;
+      readonly lost: 'requests' | 'answers';
+      readonly forgets: boolean;
+    }
+  /** Each piece of up to 64 KiB is so late, and the next one waits for it. */
+  | { readonly kind: 'slow-network'; readonly links: Links; readonly forMs: number; readonly delayMs: number };
+
 export type Fault =
+  | NetworkFault
   /** SIGKILL; the stack starts them again. Two of three is a majority, for as long as that takes. */
   | { readonly kind: 'kill-safekeepers'; readonly ids: readonly number[] }
   | { readonly kind: 'pause-safekeepers'; readonly ids: readonly number[]; readonly forMs: number }
@@ -28,14 +54,56 @@ export interface Step {
   readonly fault: Fault;
 }
 
-const SAFEKEEPERS = 3;
+export const SAFEKEEPERS = 3;
 const PAUSE_MS_MAX = 2_500;
 
 type FaultMaker = (random: Random) => Fault;
 const forMs = (random: Random): number => random.int(200, PAUSE_MS_MAX);
 
+function links(random: Random): Links {
+  const safekeepers = (count: number): string[] => random.sample(count, SAFEKEEPERS).map((id) => `safekeeper-${id}`);
+  const from = random.pick(['anybody', 'computes', 'computes', 'services'] as const);
+  switch (random.pick(['one', 'one', 'more', 'more', 'pageserver', 'broker', 'all'] as const)) {
+    case 'one':
+      return { from, to: safekeepers(1) };
+    case 'more':
+      return { from, to: safekeepers(random.int(2, SAFEKEEPERS)) };
+    case 'pageserver':
+      return { from: 'anybody', to: ['pageserver'] };
+    case 'broker':
+      return { from: 'anybody', to: ['storage-broker'] };
+    case 'all':
+      return { from, to: ['storage-broker', 'pageserver', ...safekeepers(SAFEKEEPERS)] };
+  }
+}
+
+/** Longer than services take to lose patience with each other, or not even noticed. */
+const silenceMs = (random: Random): number =>
+  random.next() < 0.5 ? random.int(500, 4_000) : random.int(4_000, 16_000);
+const forgets = (random: Random): boolean => random.next() < 0.5;
+
+const NETWORK_FAULTS: readonly [(random: Random) => NetworkFault, ...((random: Random) => NetworkFault)[]] = [
+  (random) => ({ kind: 'cut-network', links: links(random), forMs: random.int(200, 6_000) }),
+  (random) => ({ kind: 'cut-network', links: links(random), forMs: random.int(200, 6_000) }),
+  (random) => ({ kind: 'silence-network', links: links(random), forMs: silenceMs(random), forgets: forgets(random) }),
+  (random) => ({ kind: 'silence-network', links: links(random), forMs: silenceMs(random), forgets: forgets(random) }),
+  (random) => ({
+    ...{ kind: 'one-way-network', links: links(random), forMs: silenceMs(random) },
+    ...{ lost: random.pick(['requests', 'answers'] as const), forgets: forgets(random) },
+  }),
+  (random) => ({
+    ...{ kind: 'slow-network', links: links(random), forMs: random.int(1_000, 8_000), delayMs: random.int(20, 300) },
+  }),
+];
+
+/** One fault of the network, with nothing else beside it. */
+export function networkFault(random: Random): NetworkFault {
+  return random.pick(NETWORK_FAULTS)(random);
+}
+
 /** Each as often as it stands here. */
 const FAULTS: readonly [FaultMaker, ...FaultMaker[]] = [
+  ...NETWORK_FAULTS,
   (random) => ({ kind: 'kill-safekeepers', ids: random.sample(1, SAFEKEEPERS) }),
   (random) => ({ kind: 'kill-safekeepers', ids: random.sample(1, SAFEKEEPERS) }),
   (random) => ({ kind: 'kill-safekeepers', ids: random.sample(random.int(2, 3), SAFEKEEPERS) }),

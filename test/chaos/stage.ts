@@ -5,7 +5,9 @@ import type { GetStatusResponse } from '#gen/neon/control/v1/control.js';
 import { StorageError } from '#shared/core/errors.js';
 import { sleep, TestStack, until } from '../harness/stack.js';
 import { Control } from './control.js';
+import { Network } from './network.js';
 import { Rival } from './rival.js';
+import { SAFEKEEPERS } from './schedule.js';
 import type { Fault } from './schedule.js';
 
 const SETTINGS = { shared_buffers: '8MB' };
@@ -14,6 +16,8 @@ const SERVICE_TIMEOUT_MS = 60_000;
 const DUEL_MS = 2_500;
 const RIVAL_MS = 1_000;
 const ONE_LEFT_MS = 15_000;
+/** By when a dead connection must have been noticed: far more than a keepalive takes, for a machine that is busy. */
+const NOTICE_MS = 40_000;
 
 export class Stage implements AsyncDisposable {
   readonly stack: TestStack;
@@ -25,21 +29,30 @@ export class Stage implements AsyncDisposable {
   /** Computes that slept while another one took their timeline, and ended when they woke up. */
   fencedCount = 0;
   private readonly control: Control;
+  private readonly network: Network;
   private mainUrl: string | null = null;
   private starting: Promise<void> | null = null;
   private readonly paused = new Map<number, NodeJS.Timeout>();
   private rivalCount = 0;
 
-  private constructor(stack: TestStack, control: Control) {
+  private constructor(stack: TestStack, control: Control, network: Network) {
     this.stack = stack;
     this.control = control;
+    this.network = network;
   }
 
   static async open(): Promise<Stage> {
-    const stack = await TestStack.start({ safekeepers: 3 });
+    const network = await Network.open(SAFEKEEPERS);
+    const stack = await TestStack.start({ safekeepers: SAFEKEEPERS, init: network.initOptions }).catch(
+      async (error: unknown) => {
+        await network[Symbol.asyncDispose]();
+        throw error;
+      },
+    );
     stack.expectFaults();
-    const stage = new Stage(stack, await Control.open(stack.repoDir));
+    const stage = new Stage(stack, await Control.open(stack.repoDir), network);
     try {
+      await network.attach(stack.repoDir);
       stage.mainUrl = await stage.stack.startCompute('main', { settings: SETTINGS });
       return stage;
     } catch (error) {
@@ -85,6 +98,11 @@ export class Stage implements AsyncDisposable {
         return this.takeOver(fault.wakeAfterMs);
       case 'duel':
         return this.duel(fault.gapMs);
+      case 'cut-network':
+      case 'silence-network':
+      case 'one-way-network':
+      case 'slow-network':
+        return this.network.disturb(fault);
     }
   }
 
@@ -208,8 +226,19 @@ export class Stage implements AsyncDisposable {
     }
   }
 
+  /** Ends all disturbances of the network, with their traces. */
+  healNetwork(): void {
+    this.network.heal();
+  }
+
+  /** Connections that have been dead for too long without anybody's notice. */
+  get deadConnections(): string[] {
+    return this.network.deadSince(NOTICE_MS);
+  }
+
   /** Ends all pauses; everything runs again when it resolves. */
   async heal(): Promise<void> {
+    this.network.heal();
     for (const pid of this.paused.keys()) this.resume(pid);
     await this.dismissRivals();
     await this.starting;
@@ -236,7 +265,12 @@ export class Stage implements AsyncDisposable {
     await this.dismissRivals();
     await this.starting;
     this.control[Symbol.dispose]();
-    await this.stack[Symbol.asyncDispose]();
+    this.network.heal();
+    try {
+      await this.stack[Symbol.asyncDispose]();
+    } finally {
+      await this.network[Symbol.asyncDispose]();
+    }
   }
 }
 

@@ -52,7 +52,7 @@ describe('the checker of acknowledged commits', () => {
     };
     assert.deepEqual(take(7), take(7));
     assert.notDeepEqual(take(7), take(8));
-    assert.equal(new Set(take(7).map((line) => line.split(' ')[1])).size, 12);
+    assert.equal(new Set(take(7).map((line) => line.split(' ')[1])).size, 16);
   });
 });
 
