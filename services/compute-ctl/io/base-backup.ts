@@ -7,7 +7,7 @@ import { lsnFromWire, lsnToWire } from '#shared/core/lsn.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import { crc32cUpdate } from '#shared/postgres/crc32c.js';
 import { checkSegmentSize } from '#shared/postgres/wal-layout.js';
-import { createClient, expectConnection, traceMetadata } from '#shared/rpc/client.js';
+import { createClient, traceMetadata } from '#shared/rpc/client.js';
 import { fromGrpcError } from '#shared/rpc/error-map.js';
 import type { Account } from './account.js';
 import { recreateDir, TarUnpacker } from './pgdata.js';
@@ -44,7 +44,6 @@ export async function fetchBaseBackup(
     { ttid: { ...request.ttid }, lsn: lsnToWire(request.lsn), replica: request.replica ?? false },
     traceMetadata(),
   );
-  expectConnection(client, stream);
   const abort = (): void => stream.cancel();
   request.signal.addEventListener('abort', abort, { once: true });
   const receiver = new BackupReceiver(request);

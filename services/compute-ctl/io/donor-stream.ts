@@ -9,7 +9,7 @@ import { StorageError } from '#shared/core/errors.js';
 import type { TenantTimelineId } from '#shared/core/ids.js';
 import { formatLsn, lsnFromWire, lsnToWire } from '#shared/core/lsn.js';
 import type { Lsn } from '#shared/core/lsn.js';
-import { createClient, expectConnection, traceMetadata } from '#shared/rpc/client.js';
+import { createClient, traceMetadata } from '#shared/rpc/client.js';
 import { fromGrpcError } from '#shared/rpc/error-map.js';
 
 export interface DonorRequest {
@@ -35,7 +35,6 @@ export class DonorStream {
     this.endLsn = endLsn;
     this.client = createClient(WalServiceClient, addr);
     this.stream = this.client.streamWal(traceMetadata());
-    expectConnection(this.client, this.stream);
     this.stream.on('error', () => undefined); // the iterator throws it, too
     this.responses = this.stream[Symbol.asyncIterator]() as AsyncIterator<StreamWalResponse, undefined>;
     const start = {

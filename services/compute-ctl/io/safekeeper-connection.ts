@@ -6,7 +6,7 @@ import type { ClientDuplexStream } from '@grpc/grpc-js';
 import { ConsensusServiceClient, ConsensusServiceService } from '#gen/neon/safekeeper/v1/safekeeper.js';
 import type { ProposeResponse } from '#gen/neon/safekeeper/v1/safekeeper.js';
 import { StorageError } from '#shared/core/errors.js';
-import { createClient, expectConnection, traceMetadata } from '#shared/rpc/client.js';
+import { createClient, traceMetadata } from '#shared/rpc/client.js';
 import { fromGrpcError } from '#shared/rpc/error-map.js';
 import type { AcceptorMessage, ProposerMessage } from '../core/messages.js';
 import { acceptorMessageFromWire } from '../rpc/consensus-codec.js';
@@ -31,7 +31,6 @@ export class SafekeeperConnection {
     const { path, responseDeserialize } = ConsensusServiceService.propose;
     const serialize = (message: ProposerMessage): Buffer => encoder.encode(message);
     this.stream = this.client.makeBidiStreamRequest(path, serialize, responseDeserialize, traceMetadata());
-    expectConnection(this.client, this.stream);
     this.stream.on('data', (response: ProposeResponse) => this.receive(response));
     this.stream.on('error', (error) => this.finish(fromGrpcError(error)));
     this.stream.on('end', () => this.finish(new StorageError('unavailable', 'the safekeeper ended the stream')));

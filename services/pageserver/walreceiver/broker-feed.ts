@@ -9,7 +9,7 @@ import { errorText } from '#shared/core/errors.js';
 import type { TenantTimelineId } from '#shared/core/ids.js';
 import { formatTtid, parseTtid } from '#shared/core/ids.js';
 import { lsnFromWire } from '#shared/core/lsn.js';
-import { callUnary, createClient, expectConnection, traceMetadata } from '#shared/rpc/client.js';
+import { callUnary, createClient, traceMetadata } from '#shared/rpc/client.js';
 import type { Logger } from '#shared/runtime/log.js';
 import type { SafekeeperState } from './core/receiver-policy.js';
 
@@ -33,8 +33,7 @@ export function openBrokerFeed(brokerAddr: string, log: Logger): BrokerFeed {
 }
 
 class GrpcBrokerFeed implements BrokerFeed {
-  readonly #brokerAddr: string;
-  #client: BrokerServiceClient;
+  readonly #client: BrokerServiceClient;
   readonly #log: Logger;
   readonly #listeners = new Map<string, Set<FeedListener>>();
   #stream: ClientReadableStream<SubscribeByFilterResponse> | null = null;
@@ -44,7 +43,6 @@ class GrpcBrokerFeed implements BrokerFeed {
   #isClosed = false;
 
   constructor(brokerAddr: string, log: Logger) {
-    this.#brokerAddr = brokerAddr;
     this.#client = createClient(BrokerServiceClient, brokerAddr);
     this.#log = log.child({ broker: brokerAddr });
     this.#open();
@@ -83,7 +81,6 @@ class GrpcBrokerFeed implements BrokerFeed {
   #open(): void {
     const types = [MessageType.SAFEKEEPER_TIMELINE_INFO, MessageType.SAFEKEEPER_DISCOVERY_RESPONSE];
     const stream = this.#client.subscribeByFilter({ types, ttid: undefined }, traceMetadata());
-    expectConnection(this.#client, stream);
     this.#stream = stream;
     stream.on('metadata', () => this.#noteConnected());
     stream.on('data', (response: SubscribeByFilterResponse) => {
@@ -107,9 +104,6 @@ class GrpcBrokerFeed implements BrokerFeed {
     this.#stream = null;
     if (this.#isConnected) this.#log.info({ reason: errorText(error) }, 'lost the storage broker, trying again');
     this.#isConnected = false;
-    // A connection that does not answer would be waited for by the next stream, too.
-    this.#client.close();
-    this.#client = createClient(BrokerServiceClient, this.#brokerAddr);
     this.#timer = setTimeout(() => this.#open(), this.#retryMs);
     this.#retryMs = Math.min(this.#retryMs * 2, RETRY_MAX_MS);
   }

@@ -6,7 +6,7 @@ import { WalServiceClient } from '#gen/neon/safekeeper/v1/safekeeper.js';
 import type { TenantTimelineId } from '#shared/core/ids.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import { lsnFromWire, lsnToWire } from '#shared/core/lsn.js';
-import { createClient, expectConnection, traceMetadata } from '#shared/rpc/client.js';
+import { createClient, traceMetadata } from '#shared/rpc/client.js';
 import { fromGrpcError } from '#shared/rpc/error-map.js';
 
 export interface WalConnectionOptions {
@@ -28,7 +28,6 @@ export class WalConnection {
     this.#options = options;
     this.#client = createClient(WalServiceClient, options.addr);
     this.#stream = this.#client.streamWal(traceMetadata());
-    expectConnection(this.#client, this.#stream);
     // run() hears of errors by itself; one that comes behind its end must not end the process.
     this.#stream.on('error', () => undefined);
     const start = {

@@ -8,7 +8,7 @@ import { StorageError, errorText } from '#shared/core/errors.js';
 import { formatTtid, type TenantTimelineId } from '#shared/core/ids.js';
 import { formatLsn, lsn, lsnFromWire, lsnMax, lsnMin, lsnToWire, type Lsn } from '#shared/core/lsn.js';
 import { compareLogs, lastLogTerm } from '#shared/consensus/term-history.js';
-import { callUnary, createClient, expectConnection } from '#shared/rpc/client.js';
+import { callUnary, createClient } from '#shared/rpc/client.js';
 import { fromGrpcError } from '#shared/rpc/error-map.js';
 import { segmentNumber, segmentOffset, segmentStart } from '#shared/postgres/wal-layout.js';
 import {
@@ -156,7 +156,6 @@ export async function* streamWal(range: {
 }): AsyncGenerator<{ at: Lsn; bytes: Buffer }> {
   const client = createClient(WalServiceClient, range.addr);
   const stream = client.streamWal();
-  expectConnection(client, stream);
   const bounds = { startLsn: lsnToWire(range.from), endLsn: lsnToWire(range.to), term: BigInt(range.term) };
   stream.write({
     message: { $case: 'start', value: { ttid: { ...range.ttid }, ...bounds, clientName: 'safekeeper' } },

@@ -1,14 +1,14 @@
 /**
  * This safekeeper's side of the storage broker: publishes active timelines about once a second, and at once when there is news that
  * a page server waits for; takes what peers publish; answers who looks for a timeline. Losing the broker costs nothing but
- * freshness: both streams are opened again for ever, each time over a connection of their own.
+ * freshness: both streams are opened again for ever.
  */
 import type { ClientReadableStream, ClientWritableStream } from '@grpc/grpc-js';
 import { errorText, StorageError } from '#shared/core/errors.js';
 import { formatTtid, parseTtid, type TenantTimelineId } from '#shared/core/ids.js';
 import { INVALID_LSN, lsnToWire, type Lsn } from '#shared/core/lsn.js';
 import { termFromWire } from '#shared/consensus/term-history.js';
-import { callUnary, createClient, expectConnection } from '#shared/rpc/client.js';
+import { callUnary, createClient } from '#shared/rpc/client.js';
 import { fromGrpcError } from '#shared/rpc/error-map.js';
 import type { Logger } from '#shared/runtime/log.js';
 import {
@@ -53,7 +53,7 @@ export class BrokerLink {
   /** Streams opened since the start, both kinds. */
   openedCount = 0;
   private readonly options: BrokerLinkOptions;
-  private client: BrokerServiceClient;
+  private readonly client: BrokerServiceClient;
   private publisher: ClientWritableStream<PublishSafekeeperInfoRequest> | null = null;
   private subscription: ClientReadableStream<SubscribeByFilterResponse> | null = null;
   private readonly published = new WeakMap<Timeline, Published>();
@@ -69,7 +69,8 @@ export class BrokerLink {
   }
 
   start(): void {
-    this.open();
+    this.openPublisher();
+    this.openSubscription();
     const timer = setInterval(() => this.publishActive(), PUBLISH_INTERVAL_MS);
     this.timers.add(timer);
   }
@@ -77,7 +78,9 @@ export class BrokerLink {
   stop(): void {
     this.stopped = true;
     for (const timer of this.timers) clearTimeout(timer);
-    this.close();
+    this.publisher?.cancel();
+    this.subscription?.cancel();
+    this.client.close();
   }
 
   /** Called at every change of a timeline; publishes when it is worth it. */
@@ -149,51 +152,49 @@ export class BrokerLink {
     };
   }
 
-  private open(): void {
-    const { client } = this;
-    this.openedCount += 2;
-    const over = (error: Error | null): void => {
-      if (this.client === client) this.lost(error);
-    };
-    const publisher = client.publishSafekeeperInfo(over);
-    expectConnection(client, publisher);
-    publisher.on('error', () => undefined);
-    this.publisher = publisher;
+  private openPublisher(): void {
+    if (this.stopped) return;
+    this.openedCount += 1;
+    const stream = this.client.publishSafekeeperInfo((error) => {
+      if (this.publisher === stream) this.publisher = null;
+      this.lost(error, () => this.openPublisher());
+    });
+    stream.on('error', () => undefined);
+    this.publisher = stream;
+  }
+
+  private openSubscription(): void {
+    if (this.stopped) return;
+    this.openedCount += 1;
     const types = [
       MessageType.SAFEKEEPER_TIMELINE_INFO,
       MessageType.SAFEKEEPER_DISCOVERY_REQUEST,
       MessageType.SAFEKEEPER_DISCOVERY_RESPONSE,
     ];
-    const subscription = client.subscribeByFilter({ types, ttid: undefined });
-    expectConnection(client, subscription);
-    subscription.on('data', (response: SubscribeByFilterResponse) => this.receive(response));
+    const stream = this.client.subscribeByFilter({ types, ttid: undefined });
+    this.subscription = stream;
+    stream.on('data', (response: SubscribeByFilterResponse) => this.receive(response));
     // A stream that fails may tell so by an error, by its end, or by both.
-    subscription.on('error', over);
-    subscription.on('end', () => over(null));
-    this.subscription = subscription;
+    let isOver = false;
+    const over = (error: Error | null): void => {
+      if (isOver) return;
+      isOver = true;
+      this.lost(error, () => this.openSubscription());
+    };
+    stream.on('error', over);
+    stream.on('end', () => over(null));
   }
 
-  private close(): void {
-    this.publisher?.cancel();
-    this.publisher = null;
-    this.subscription?.cancel();
-    this.subscription = null;
-    this.client.close();
-  }
-
-  /** One stream ended: the connection is given up, for it may be one that does not answer. */
-  private lost(error: Error | null): void {
+  private lost(error: Error | null, reopen: () => void): void {
     if (this.stopped) return;
     if (error !== null && !this.complained) {
       this.complained = true;
       const reason = errorText(fromGrpcError(error));
       this.options.log.warn({ broker: this.options.brokerAddr, reason }, 'lost the storage broker, reconnecting');
     }
-    this.close();
-    this.client = createClient(BrokerServiceClient, this.options.brokerAddr);
     const timer = setTimeout(() => {
       this.timers.delete(timer);
-      this.open();
+      reopen();
     }, RECONNECT_DELAY_MS);
     this.timers.add(timer);
   }

@@ -1,14 +1,12 @@
 /** Clients: one set of channel options, unary calls as promises with deadlines, errors as StorageError, the trace carried along. */
 import { context, propagation } from '@opentelemetry/api';
-import { connectivityState, credentials, Metadata, status } from '@grpc/grpc-js';
+import { credentials, Metadata } from '@grpc/grpc-js';
 import type {
   CallOptions,
   ChannelCredentials,
   ChannelOptions,
   Client,
-  ClientReadableStream,
   ClientUnaryCall,
-  ClientWritableStream,
   ServiceError,
 } from '@grpc/grpc-js';
 import { StorageError } from '../core/errors.js';
@@ -39,26 +37,33 @@ type ClientConstructor<C extends Client> = new (
   options?: Partial<ChannelOptions>,
 ) => C;
 
-/** `addr` is host:port. Connects lazily; close it when done. */
-export function createClient<C extends Client>(Constructor: ClientConstructor<C>, addr: string): C {
-  return new Constructor(addr, credentials.createInsecure(), CLIENT_OPTIONS);
+/**
+ * The gRPC library waits without end for a peer that takes the connection and says nothing (a process that is held, a network that
+ * swallows what is sent), even when the client was closed meanwhile. So the socket is watched where it is handed over: one on which
+ * nothing came in time is destroyed, which is a failed connection like any other.
+ */
+function impatientCredentials(): ChannelCredentials {
+  const plain = credentials.createInsecure();
+  const createConnector = plain._createSecureConnector.bind(plain);
+  plain._createSecureConnector = (...args) => {
+    const connector = createConnector(...args);
+    const connect = connector.connect.bind(connector);
+    connector.connect = (socket) => {
+      const timer = setTimeout(() => {
+        if (socket.bytesRead === 0) socket.destroy(new Error(`no answer after ${CONNECT_TIMEOUT_MS} ms`));
+      }, CONNECT_TIMEOUT_MS);
+      timer.unref();
+      socket.once('close', () => clearTimeout(timer));
+      return connect(socket);
+    };
+    return connector;
+  };
+  return plain;
 }
 
-/**
- * To be called for each stream that is opened. The gRPC library waits without end for a peer that takes the connection and says nothing
- * (a process that is held, a network that swallows what is sent): this ends the call as `unavailable` then. The client is of no use
- * any more, for its next call would wait for the same connection: close it and make another one.
- */
-export function expectConnection(
-  client: Client,
-  call: Pick<ClientReadableStream<unknown> | ClientWritableStream<unknown>, 'call'>,
-  timeoutMs = CONNECT_TIMEOUT_MS,
-): void {
-  const timer = setTimeout(() => {
-    if (client.getChannel().getConnectivityState(false) === connectivityState.READY) return;
-    call.call?.cancelWithStatus(status.UNAVAILABLE, `no connection after ${timeoutMs} ms`);
-  }, timeoutMs);
-  timer.unref();
+/** `addr` is host:port. Connects lazily; close it when done. */
+export function createClient<C extends Client>(Constructor: ClientConstructor<C>, addr: string): C {
+  return new Constructor(addr, impatientCredentials(), CLIENT_OPTIONS);
 }
 
 /** Metadata that continues the active trace; for opening streams. */
