@@ -114,6 +114,16 @@ describe('losing pieces under load', function () {
       '0',
     );
   });
+
+  it('leaves the page server where it was when a compute is started while that restarts', async () => {
+    const { pgAddr, grpcAddr, restartCount } = await stack.service('pageserver');
+    await stack.neon('pg', 'stop', 'main');
+    await stack.killService('pageserver');
+    url = await stack.neon('pg', 'start', 'main');
+    const after = await stack.waitRestarted('pageserver', restartCount + 1);
+    assert.deepEqual([after.pgAddr, after.grpcAddr], [pgAddr, grpcAddr]);
+    assert.notEqual(await value(url, 'select count(*) from c'), '');
+  });
 });
 
 async function flushLsn(stack: TestStack, name: string): Promise<string> {

@@ -86,19 +86,21 @@ export class StorageStack {
   /** Starts the page server of a storage; one that runs is left alone. */
   startPageserver(storage: StorageEntry, taken: Set<number>): Promise<void> {
     const name = pageserverName(storage.name);
-    // One that died comes back by itself.
-    const state = this.running.get(name)?.process.state ?? 'stopped';
-    if (state === 'running' || state === 'backoff') return Promise.resolve();
     const underWay = this.starting.get(name);
     if (underWay !== undefined) return underWay;
+    // One that died comes back by itself.
+    const state = this.running.get(name)?.process.state ?? 'stopped';
+    if (state === 'running' || state === 'backoff' || state === 'starting') return Promise.resolve();
     const start = this.startPageserverNow(name, storage, taken).finally(() => this.starting.delete(name));
     this.starting.set(name, start);
     return start;
   }
 
   private async startPageserverNow(name: string, storage: StorageEntry, taken: Set<number>): Promise<void> {
-    const before = this.running.get(name)?.process;
-    if (before !== undefined) await before.stop(STOP_GRACE_MS);
+    const before = this.running.get(name);
+    await before?.process.stop(STOP_GRACE_MS);
+    // It keeps its ports: computes that run were told of them.
+    for (const port of Object.values(before?.ports ?? {})) taken.delete(port);
     await this.prepare(planPageserver(storage), await this.repo.ports(), taken);
     await this.startOne(name, taken);
     await this.savePorts();
