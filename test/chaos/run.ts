@@ -12,6 +12,9 @@ import { Stage } from './stage.js';
 const MAIN_SESSIONS = 4;
 const HEALED_COMMIT_MS_MAX = 30_000;
 const RECOVERY_POLL_MS = 20;
+/** Before the first fault. */
+const FIRST_COMMITS = 150;
+const FIRST_COMMITS_MS_MAX = 20_000;
 
 export interface ChaosOptions {
   readonly seed: number;
@@ -56,6 +59,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
   const sessions = startSessions(stage, options.seed, attempts);
   let slowestRecoveryMs: number | undefined;
   try {
+    await untilCommits(attempts);
     if (options.cuts === undefined) await doFaults(stage, options, history);
     else slowestRecoveryMs = await doCuts({ stage, options, count: options.cuts, attempts, history });
     options.say('healing');
@@ -87,6 +91,12 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosReport> {
     ...(slowestRecoveryMs === undefined ? {} : { slowestRecoveryMs }),
     logs: problems.length === 0 ? '' : await stage.stack.logs(),
   };
+}
+
+/** So that there is something to lose. */
+async function untilCommits(attempts: readonly Attempt[]): Promise<void> {
+  const endMs = performance.now() + FIRST_COMMITS_MS_MAX;
+  while (attempts.length < FIRST_COMMITS && performance.now() < endMs) await sleep(RECOVERY_POLL_MS);
 }
 
 /** Some commit through the compute that is managed, one through each rival. */
