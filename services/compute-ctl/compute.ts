@@ -56,6 +56,8 @@ export class Compute {
   private termination: Promise<Lsn> | null = null;
   private promotion: Promise<Lsn> | null = null;
   private exitCode = 0;
+  /** Storage ends together with us: there is nobody to wait for. */
+  private isOrphan = false;
   /** Wakes the pause before a refresh is tried again. */
   private wake: () => void = () => undefined;
 
@@ -360,7 +362,7 @@ export class Compute {
     this.monitor.close();
     const instance = this.instance;
     let flushLsn = instance?.commitLsn ?? INVALID_LSN;
-    if (instance?.alive === true) {
+    if (instance?.alive === true && !this.isOrphan) {
       const stopped = await instance.stop();
       flushLsn = stopped.flushLsn;
       if (!stopped.settled) this.exitCode = EXIT_FAILED;
@@ -377,6 +379,16 @@ export class Compute {
     this.step('ended');
     this.log.info('terminated');
     this.end(this.exitCode);
+  }
+
+  /**
+   * The supervisor died, and the safekeepers that it supervised end at the same moment: an orderly stop would wait for a quorum until its
+   * limit, and the next supervisor with it. Nothing acknowledged is lost; to be followed by shutDown().
+   */
+  orphan(): void {
+    this.isOrphan = true;
+    // Cuts an orderly stop short that has begun.
+    if (this.termination !== null) void this.instance?.stopAtOnce();
   }
 
   /** For signals: ends in good order whatever the state, without waiting for anybody to look. Resolves with the exit code. */

@@ -35,7 +35,12 @@ await runMain(async (argv) => {
     if (exitCode !== 0) process.exit(exitCode);
   };
   const shutdown = onShutdown(log, stop, config.stopTimeoutMs + SHUTDOWN_MARGIN_MS);
-  exitWithParent(shutdown);
+  exitWithParent({
+    request: (reason) => {
+      compute.orphan();
+      shutdown.request(reason);
+    },
+  });
   void compute.ended.then((exitCode) => {
     if (!stopping) shutdown.request('the compute has ended', exitCode);
   });

@@ -151,6 +151,7 @@ export class TestStack implements AsyncDisposable {
   async killDaemon(): Promise<void> {
     const daemon = this.daemon;
     if (daemon === null || daemon.exitCode !== null) return;
+    this.expectFaults();
     daemon.kill('SIGKILL');
     await once(daemon, 'exit');
     this.daemon = null;

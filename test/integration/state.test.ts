@@ -5,6 +5,9 @@ import { join } from 'node:path';
 import { listeningPorts, processesOf, runtimeFiles } from '../harness/processes.js';
 import { query, sleep, TestStack, until, value } from '../harness/stack.js';
 
+/** Less than compute_ctl's limit for an orderly stop. */
+const COMPUTES_END_MS = 15_000;
+
 interface CatalogFile {
   readonly branches: readonly { readonly name: string; readonly timelineId: string }[];
   readonly unfinished: readonly unknown[];
@@ -46,6 +49,11 @@ describe('state of a stack', function () {
       );
       await sleep(300 + 250 * round);
       await stack.killDaemon();
+      // Computes do not wait for a quorum that ends as they do: the next daemon would have to wait for them.
+      await until('computes to end with the daemon', COMPUTES_END_MS, async () => {
+        const left = await processesOf(stack.repoDir);
+        return !left.some((line) => line.includes('compute-ctl'));
+      });
       await running;
       await stack.startDaemon();
       const { services } = await stack.status();
