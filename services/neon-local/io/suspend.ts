@@ -12,11 +12,15 @@ const PERIOD_MS_MIN = 200;
 const PERIOD_MS_MAX = 15_000;
 const QUERY_LIMIT_MS = 5_000;
 
-/** Seconds since a session last did something; sessions that do something now count as 0. Logical subscribers are active. */
+/**
+ * Seconds since a session last did something; sessions that do something now count as 0. Logical subscribers are active. What compute_ctl
+ * and its monitors do over connections of their own, twice a second, is no use of a compute.
+ */
 const IDLE_SQL = `
   select coalesce(min(case when state = 'idle' then extract(epoch from clock_timestamp() - state_change) else 0 end), 1e9)::float8 as idle_s
   from pg_stat_activity
   where pid <> pg_backend_pid()
+    and application_name not like 'compute\\_ctl:%' and application_name <> 'vm-monitor'
     and (backend_type = 'client backend' or backend_type = 'walsender' and application_name <> 'walproposer')`;
 
 export interface SuspendOptions {
