@@ -2,16 +2,21 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
-/** Process ids and command lines of everything that was started with the directory on its command line. */
-export async function processesOf(dir: string): Promise<string[]> {
+/** Process ids and whole command lines of everything that was started with the directory on its command line. */
+export async function commandLinesOf(dir: string): Promise<string[]> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid);
   const lines = await Promise.all(
     pids.map(async (pid) => {
       const line = (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).replaceAll('\0', ' ').trim();
-      return line.includes(dir) ? `${pid} ${line.slice(0, 200)}` : '';
+      return line.includes(dir) ? `${pid} ${line}` : '';
     }),
   );
   return lines.filter((line) => line !== '');
+}
+
+/** The same, short enough for messages. */
+export async function processesOf(dir: string): Promise<string[]> {
+  return (await commandLinesOf(dir)).map((line) => line.slice(0, 200));
 }
 
 /** Those of the TCP ports that somebody listens on. */

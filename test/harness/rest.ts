@@ -1,5 +1,7 @@
 /** A small client of the REST interface. */
 
+export type RestClient = ReturnType<typeof restClient>;
+
 export function restClient(url: string) {
   const call = async <T>(method: string, path: string, body?: unknown): Promise<T> => {
     const response = await fetch(url + path, {

@@ -61,8 +61,8 @@ export interface StackOptions {
   readonly tenant?: boolean;
   /** Object store URL; default: a directory of the stack. */
   readonly remoteStorage?: string;
-  /** Further environment of the services. */
-  readonly env?: Readonly<Record<string, string>>;
+  /** Further environment of the services; undefined takes a variable away. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
 }
 
 export const sleep = (ms: number) => new Promise<void>((done) => setTimeout(done, ms));
@@ -85,11 +85,11 @@ export async function until<T>(
 export class TestStack implements AsyncDisposable {
   readonly repoDir: string;
   private readonly root: string;
-  private readonly env: Readonly<Record<string, string>>;
+  private readonly env: Readonly<Record<string, string | undefined>>;
   private daemon: ChildProcess | null = null;
   private hasFaults = false;
 
-  private constructor(root: string, env: Readonly<Record<string, string>>) {
+  private constructor(root: string, env: Readonly<Record<string, string | undefined>>) {
     this.root = root;
     this.env = env;
     this.repoDir = join(root, 'neon');
@@ -164,10 +164,16 @@ export class TestStack implements AsyncDisposable {
 
   /** Runs the `neon` command; returns stdout. */
   async neon(...args: string[]): Promise<string> {
-    const { stdout } = await run(process.execPath, [CLI, '--repo-dir', this.repoDir, ...args], {
+    return this.neonWith('', ...args);
+  }
+
+  /** The same with something on its standard input. */
+  async neonWith(input: string, ...args: string[]): Promise<string> {
+    const running = run(process.execPath, [CLI, '--repo-dir', this.repoDir, ...args], {
       maxBuffer: OUTPUT_BYTES_MAX,
     });
-    return stdout.trim();
+    running.child.stdin?.end(input);
+    return (await running).stdout.trim();
   }
 
   async status(): Promise<StackStatus> {
@@ -242,7 +248,7 @@ export class TestStack implements AsyncDisposable {
     return (await Promise.all(tails)).join('\n');
   }
 
-  private async logPaths(): Promise<string[]> {
+  async logPaths(): Promise<string[]> {
     const dir = join(this.repoDir, 'logs');
     const names = (await readdir(dir).catch(() => [])).filter((name) => name.endsWith('.log'));
     return [join(this.root, 'daemon.log'), ...names.map((name) => join(dir, name))];

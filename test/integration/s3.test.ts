@@ -1,9 +1,9 @@
 /**
- * Everything on a real S3 server: the server's own checks, the contract of our client, and a whole stack whose page server loses its disk
- * while requests fail now and then. One server for all. NEON_LONG=1 (`npm run s3`): more keys, more load.
+ * Everything on a real S3 server: the server's own checks, the contract of our client, storages and snapshots of `neon`, and a whole stack
+ * whose page server loses its disk while requests fail now and then. One server for all. NEON_LONG=1 (`npm run s3`): more keys, more load.
  */
 import { strict as assert } from 'node:assert';
-import { readdir } from 'node:fs/promises';
+import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openObjectStore } from '#shared/io/object-store.js';
 import { FaultProxy } from '#shared/io/testing/fault-proxy.js';
@@ -12,8 +12,11 @@ import { createBucket, S3_CHECKS, S3Probe } from '#shared/io/testing/s3-checks.j
 import { credentialsEnv, useCredentials } from '#shared/io/testing/s3-credentials.js';
 import { CONTRACT_PART_BYTES, describeObjectStore } from '#shared/io/testing/store-contract.js';
 import { amcheck } from '../harness/plain.js';
+import { commandLinesOf } from '../harness/processes.js';
+import { restClient } from '../harness/rest.js';
+import type { RestClient } from '../harness/rest.js';
 import { Rgw, rgwMissing } from '../harness/rgw.js';
-import { pgTool, query, TestStack, value } from '../harness/stack.js';
+import { pgTool, query, TestStack, until, value } from '../harness/stack.js';
 
 const LONG = process.env['NEON_LONG'] === '1';
 const MANY_KEYS = LONG ? 1100 : 120;
@@ -59,6 +62,81 @@ describe('on a real S3 server', function () {
     () => openObjectStore(`s3://neon/contract?endpoint=${rgw.endpoint}`, { partBytes: CONTRACT_PART_BYTES }),
     MANY_KEYS,
   );
+
+  describe('a stack that has no keys but those it is told', () => {
+    const NO_KEYS = { AWS_ACCESS_KEY_ID: undefined, AWS_SECRET_ACCESS_KEY: undefined, AWS_SESSION_TOKEN: undefined };
+    let stack: TestStack;
+    let fresh: TestStack | undefined;
+    let rest: RestClient;
+    before(async () => {
+      stack = await TestStack.start({ safekeepers: 1, tenant: false, env: NO_KEYS });
+      rest = restClient((await stack.status()).restUrl);
+    });
+    after(async () => {
+      await fresh?.[Symbol.asyncDispose]();
+      await stack?.[Symbol.asyncDispose]();
+    });
+    afterEach(async function () {
+      if (this.currentTest?.state === 'failed') process.stderr.write(await stack.logs());
+    });
+
+    const keys = () => ({ access_key_id: rgw.accessKey, secret_access_key: rgw.secretKey });
+    /** The secret key comes by standard input. */
+    const flags = () => ['--endpoint', rgw.endpoint, '--access-key-id', rgw.accessKey, '--secret-access-key', '-'];
+
+    it('has databases on S3, detaches them and finds them again', async () => {
+      const place = ['--type', 's3', '--path', 's3://neon/attached'];
+      await assert.rejects(stack.neon('storage', 'attach', 'x', ...place, '--access-key-id', 'a'), /give both/);
+      await stack.neonWith(rgw.secretKey, 'storage', 'attach', 'bucket', ...place, ...flags());
+      await rest.put('/pgs', { name: 'app', storage_name: 'bucket' });
+      const url = await stack.neon('pg', 'start', 'app');
+      await query(url, "create table place as select 'on s3' as name");
+      await stack.neon('pg', 'stop', 'app');
+      assert.equal((await rest.delete<{ branch_count: number }>('/storages/bucket')).branch_count, 1);
+      assert.deepEqual(JSON.parse(await readFile(join(stack.repoDir, 'credentials.json'), 'utf8')), {});
+      const again = { name: 'again', type: 's3', path: 's3://neon/attached', endpoint: rgw.endpoint };
+      await rest.put('/storages', { ...again, ...keys() });
+      assert.equal(await value(await stack.neon('pg', 'start', 'app'), 'select name from place'), 'on s3');
+    });
+
+    it('still has the keys after a crash of the daemon, and shows them to nobody', async () => {
+      await stack.killDaemon();
+      await stack.startDaemon();
+      rest = restClient((await stack.status()).restUrl);
+      assert.equal((await rest.get<{ state: string }>('/storages/again')).state, 'running');
+      assert.equal(await value(await stack.neon('pg', 'start', 'app'), 'select name from place'), 'on s3');
+      const doctor = JSON.parse(await stack.neon('doctor', '--json')) as { verdict: string; subject: string }[];
+      assert.equal(doctor.find(({ subject }) => subject === 'storage again')?.verdict, 'ok');
+      await stack.neon('storage', 'scrub', 'again', '--deep');
+      const shown = [
+        ...(await commandLinesOf(stack.repoDir)),
+        ...(await Promise.all((await stack.logPaths()).map((path) => readFile(path, 'utf8')))),
+        ...(await Promise.all(
+          ['catalog.json', 'config.json'].map((name) => readFile(join(stack.repoDir, name), 'utf8')),
+        )),
+        JSON.stringify(await rest.get('/status')) + JSON.stringify(await rest.get('/storages')),
+      ];
+      assert.ok(shown.length > 8);
+      for (const text of shown) assert.ok(!text.includes(rgw.secretKey), 'the secret key is shown');
+      assert.equal((await stat(join(stack.repoDir, 'credentials.json'))).mode & 0o777, 0o600);
+    });
+
+    it('pushes a snapshot to S3, and a fresh stack pulls it from there', async () => {
+      await rest.put('/snapshots', { name: 'shot', branch_name: 'app' });
+      const to = 's3://neon/images';
+      await stack.neonWith(rgw.secretKey, 'snapshot', 'push', 'shot', '--to', to, ...flags());
+      fresh = await TestStack.start({ safekeepers: 1, tenant: false, env: NO_KEYS });
+      const client = restClient((await fresh.status()).restUrl);
+      const body = { action: 'pull', from: to, endpoint: rgw.endpoint, ...keys() };
+      const { id } = await client.post<{ id: string }>('/snapshots/shot/actions', body);
+      const ended = await until('the pull to end', 120_000, async () => {
+        const operation = await client.get<{ state: string; error: string }>(`/operations/${id}`);
+        return operation.state === 'running' ? null : operation;
+      });
+      assert.equal(ended.state, 'done', ended.error);
+      assert.equal(await value(await fresh.startCompute('copy', { branch: 'app' }), 'select name from place'), 'on s3');
+    });
+  });
 
   describe('a stack', () => {
     let proxy: FaultProxy;

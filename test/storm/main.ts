@@ -42,13 +42,19 @@ interface Tally {
   readonly failures: string[];
 }
 
-async function visit(port: number, branch: string, tally: Tally): Promise<void> {
-  const startedAt = performance.now();
+/** A client that waits as long as the start of a compute may take on a machine that does much else. */
+function clientOf(port: number, branch: string): pg.Client {
   const client = new pg.Client({
     ...{ host: '127.0.0.1', port, user: 'cloud_admin', database: 'postgres', options: `branch=${branch}` },
     connectionTimeoutMillis: 120_000,
   });
   client.on('error', () => undefined);
+  return client;
+}
+
+async function visit(port: number, branch: string, tally: Tally): Promise<void> {
+  const startedAt = performance.now();
+  const client = clientOf(port, branch);
   try {
     await client.connect();
     const { rows } = await client.query<{ name: string }>('select name from whoami');
@@ -67,10 +73,10 @@ async function prepare(stack: TestStack, names: readonly string[], used: number)
   for (const name of names) await stack.neon('branch', 'create', name);
   const port = Number((await stack.status()).connectAddr.split(':')[1]);
   for (const name of names.slice(0, used)) {
-    await query(
-      `postgresql://cloud_admin@127.0.0.1:${port}/postgres?options=branch%3D${name}`,
-      `update whoami set name = '${name}'`,
-    );
+    const client = clientOf(port, name);
+    await client.connect();
+    await client.query(`update whoami set name = '${name}'`);
+    await client.end();
   }
   return port;
 }

@@ -6,7 +6,7 @@ import type { Command } from 'commander';
 import { StorageError } from '#shared/core/errors.js';
 import { findStorage, storageOf } from '../core/catalog.js';
 import { DEFAULT_STORAGE } from '../core/catalog-schema.js';
-import { s3Environment } from '../io/storage-stack.js';
+import { s3Environment } from '../core/s3-place.js';
 import { openRepo } from './client.js';
 import type { GlobalOptions } from './client.js';
 
@@ -14,7 +14,7 @@ const TOOL = fileURLToPath(new URL('../../pageserver/tool.js', import.meta.url))
 
 interface Target {
   readonly url: string;
-  readonly env: Readonly<Record<string, string>>;
+  readonly env: Readonly<Record<string, string | undefined>>;
 }
 
 async function findTarget(options: GlobalOptions, name: string | undefined, tenantId?: string): Promise<Target> {
@@ -24,7 +24,7 @@ async function findTarget(options: GlobalOptions, name: string | undefined, tena
   const tenant = catalog.tenants.find((entry) => entry.tenantId === tenantId);
   const ofTenant = tenant === undefined ? DEFAULT_STORAGE : storageOf(catalog, tenant.tenantId);
   const found = findStorage(catalog, name ?? ofTenant);
-  return { url: found.url, env: found.type === 's3' ? s3Environment(await repo.credentials(), found.name) : {} };
+  return { url: found.url, env: s3Environment(await repo.keysOf(found.name)) };
 }
 
 /** Its output and its exit code are ours. */

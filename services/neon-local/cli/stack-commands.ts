@@ -8,6 +8,8 @@ import type { GetStatusResponse } from '#gen/neon/control/v1/control.js';
 import { StorageError } from '#shared/core/errors.js';
 import { ensureDir, pathExists } from '#shared/io/files.js';
 import { callUnary } from '#shared/rpc/client.js';
+import { DEFAULT_STORAGE } from '../core/catalog-schema.js';
+import { s3Keys } from '../core/s3-place.js';
 import { CONFIG_VERSION, parseAdvertised, SAFEKEEPER_COUNT_MAX, SUSPEND_AFTER_S } from '../core/stack-config.js';
 import type { StackConfig } from '../core/stack-config.js';
 import { parseDurationS } from '../core/time-text.js';
@@ -16,6 +18,8 @@ import { integerIn, portNumber } from './arguments.js';
 import { openRepo, pingDaemon, withDaemon } from './client.js';
 import type { GlobalOptions } from './client.js';
 import { printJson, printTable, say, stateText } from './output.js';
+import { addS3Keys, s3Options } from './s3-options.js';
+import type { S3Flags } from './s3-options.js';
 import { computeTable } from './pg-commands.js';
 import { runUp } from './up.js';
 
@@ -26,7 +30,7 @@ const POLL_MS = 50;
 /** The image that deploy/bootstrap makes; next to the compiled services. */
 const DEFAULT_IMAGE = fileURLToPath(new URL('../../../initdb-15.tar', import.meta.url));
 
-export interface InitOptions {
+export interface InitOptions extends S3Flags {
   readonly safekeepers?: number;
   readonly remoteStorage?: string;
   readonly initdbImage?: string;
@@ -55,7 +59,9 @@ export async function initRepo(repo: RepoDir, options: InitOptions): Promise<boo
   if (!(await pathExists(initdbImage))) {
     throw new StorageError('precondition', `the initdb image ${initdbImage} is missing; make it with "npm run setup"`);
   }
+  const keys = s3Keys(await s3Options(options));
   await ensureDir(repo.path);
+  if (keys !== undefined) await repo.saveCredentials(DEFAULT_STORAGE, keys);
   await repo.init({
     version: CONFIG_VERSION,
     safekeeperCount: options.safekeepers ?? 3,
@@ -145,8 +151,7 @@ async function showStatus(repo: RepoDir, json: boolean): Promise<void> {
 }
 
 function addInit(program: Command, options: () => GlobalOptions): void {
-  program
-    .command('init')
+  addS3Keys(program.command('init'))
     .description('make the directory of a new stack')
     .option(
       '--safekeepers <count>',

@@ -9,59 +9,44 @@ import { addTenantOption, wantName } from './arguments.js';
 import { LONG_DEADLINE_MS, openRepo, withDaemon, withStorages } from './client.js';
 import type { GlobalOptions } from './client.js';
 import { askOrRead, offlineStorages, offlineTenants } from './offline.js';
+import { addS3Options, s3Options } from './s3-options.js';
+import type { S3Flags } from './s3-options.js';
 import { formatTime, printFields, printJson, printLine, printList, printTable, say, stateText } from './output.js';
 
-interface AttachOptions {
+interface AttachOptions extends S3Flags {
   readonly name?: string;
   readonly type: string;
   readonly path?: string;
-  readonly endpoint?: string;
-  readonly region?: string;
-  readonly accessKeyId?: string;
-  readonly secretAccessKey?: string;
-  readonly sessionToken?: string;
-  readonly pathStyle: boolean;
 }
 
-function attachRequest(positional: string | undefined, given: AttachOptions) {
+async function attachRequest(positional: string | undefined, given: AttachOptions) {
   const name = wantName('storage', positional, given.name);
   if (given.path === undefined) {
     throw new StorageError('invalid', 'where? give a directory, or s3://bucket/prefix, by --path');
   }
   const isS3 = given.type === 's3';
   const path = isS3 || given.path.includes('://') ? given.path : resolve(given.path);
-  const s3 = {
-    ...{ endpoint: given.endpoint ?? '', region: given.region ?? '', accessKeyId: given.accessKeyId ?? '' },
-    ...{ secretAccessKey: given.secretAccessKey ?? '', sessionToken: given.sessionToken ?? '' },
-    virtualHostStyle: !given.pathStyle,
-  };
-  return { name, type: given.type, path, s3: isS3 ? s3 : undefined };
+  return { name, type: given.type, path, s3: isS3 ? await s3Options(given) : undefined };
 }
 
 function addAttach(storage: Command, options: () => GlobalOptions): void {
-  storage
+  const attach = storage
     .command('attach [name]')
     .description(
       'attach a storage: a directory or an S3 bucket, in which databases can lie; what is in it already is found',
     )
     .option('-n, --name <name>', 'its name')
     .option('-t, --type <type>', 'native (a directory) or s3', 'native')
-    .option('-p, --path <path>', 'directory, or s3://bucket/prefix')
-    .option('--endpoint <url>', 'S3: server, such as http://127.0.0.1:9000; default: AWS')
-    .option('--region <region>', 'S3: region')
-    .option('--access-key-id <id>', "S3: key; default: the AWS chain of the daemon's environment")
-    .option('--secret-access-key <key>', 'S3: secret key')
-    .option('--session-token <token>', 'S3: token of temporary keys')
-    .option('--no-path-style', 'S3: name the bucket by host instead of by path')
-    .action(async (positional: string | undefined, given: AttachOptions) => {
-      const request = attachRequest(positional, given);
-      const answer = await withStorages(openRepo(options()), (client) =>
-        callUnary(client, client.attachStorage, request, { deadlineMs: LONG_DEADLINE_MS }),
-      );
-      if (options().json) return printJson(answer.storage);
-      const found = answer.foundBranchCount === 0 ? '' : `; found ${answer.foundBranchCount} branches in it`;
-      say(`attached storage "${request.name}" at ${answer.storage?.path}${found}`);
-    });
+    .option('-p, --path <path>', 'directory, or s3://bucket/prefix');
+  addS3Options(attach).action(async (positional: string | undefined, given: AttachOptions) => {
+    const request = await attachRequest(positional, given);
+    const answer = await withStorages(openRepo(options()), (client) =>
+      callUnary(client, client.attachStorage, request, { deadlineMs: LONG_DEADLINE_MS }),
+    );
+    if (options().json) return printJson(answer.storage);
+    const found = answer.foundBranchCount === 0 ? '' : `; found ${answer.foundBranchCount} branches in it`;
+    say(`attached storage "${request.name}" at ${answer.storage?.path}${found}`);
+  });
 }
 
 function storageTable(storages: readonly Storage[]): void {

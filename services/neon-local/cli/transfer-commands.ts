@@ -9,6 +9,8 @@ import { addTenantOption, wantName } from './arguments.js';
 import { LONG_DEADLINE_MS, openRepo, withTransfers } from './client.js';
 import type { GlobalOptions } from './client.js';
 import { formatBytes, printJson, say } from './output.js';
+import { addS3Options, s3Options } from './s3-options.js';
+import type { S3Flags } from './s3-options.js';
 
 const POLL_MS = 200;
 const BAR_WIDTH = 24;
@@ -59,7 +61,7 @@ async function runTransfer(options: GlobalOptions, transfer: StartTransferReques
   });
 }
 
-interface Where {
+interface Where extends S3Flags {
   readonly name?: string;
   readonly to?: string;
   readonly from?: string;
@@ -75,7 +77,7 @@ function place(text: string | undefined, what: string): string {
 }
 
 function addPushAndPull(snapshot: Command, options: () => GlobalOptions): void {
-  addTenantOption(snapshot.command('push [name]'))
+  addS3Options(addTenantOption(snapshot.command('push [name]')))
     .description(
       'write a snapshot into another storage, complete in itself; what is there already is not written again',
     )
@@ -84,9 +86,9 @@ function addPushAndPull(snapshot: Command, options: () => GlobalOptions): void {
     .action(async (positional: string | undefined, given: Where) => {
       const names = { snapshot: wantName('snapshot', positional, given.name), tenantId: given.tenantId ?? '' };
       const toUrl = place(given.to, 'push where to');
-      await runTransfer(options(), { $case: 'push', value: { ...names, toUrl } });
+      await runTransfer(options(), { $case: 'push', value: { ...names, toUrl, s3: await s3Options(given) } });
     });
-  addTenantOption(snapshot.command('pull [name]'))
+  addS3Options(addTenantOption(snapshot.command('pull [name]')))
     .description('make a branch of a snapshot that was pushed; nothing else than that storage is needed')
     .option('-n, --name <name>', 'the snapshot')
     .option('--from <url>', 's3://bucket/prefix?endpoint=URL, or a directory')
@@ -99,7 +101,8 @@ function addPushAndPull(snapshot: Command, options: () => GlobalOptions): void {
       const names = { snapshot: wantName('snapshot', positional, given.name), tenantId: given.tenantId ?? '' };
       const target = { branchName: given.branch ?? '', storageName: given.storage ?? '' };
       const fromUrl = place(given.from, 'pull where from');
-      await runTransfer(options(), { $case: 'pull', value: { ...names, ...target, fromUrl } });
+      const value = { ...names, ...target, fromUrl, s3: await s3Options(given) };
+      await runTransfer(options(), { $case: 'pull', value });
     });
 }
 

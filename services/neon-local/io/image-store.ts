@@ -4,12 +4,14 @@ import { isAbsolute } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import { constants, zstdCompress, zstdDecompress } from 'node:zlib';
+import type { S3Options } from '#gen/neon/control/v1/storage.js';
 import { errorKind, StorageError } from '#shared/core/errors.js';
 import { openObjectStore } from '#shared/io/object-store.js';
 import type { ObjectStore } from '#shared/io/object-store.js';
 import { Chunker, CHUNK_BYTES_MAX } from '../core/chunker.js';
 import { CHUNK_PREFIX, chunkKey, manifestKey, MANIFEST_PREFIX, manifestSchema } from '../core/image-manifest.js';
 import type { ImageManifest } from '../core/image-manifest.js';
+import { s3Keys, s3Url } from '../core/s3-place.js';
 import { TarWalk } from '../core/tar-walk.js';
 import type { Progress } from './operations.js';
 
@@ -21,8 +23,9 @@ const COMPRESSION_LEVEL = 3;
 const CONTROL_PATH = 'global/pg_control';
 
 /** s3://…, file://… or an absolute directory. */
-export function openImageStore(url: string): Promise<ObjectStore> {
-  if (/^(s3|file):\/\//.test(url)) return openObjectStore(url);
+export async function openImageStore(url: string, s3: S3Options | undefined): Promise<ObjectStore> {
+  if (url.startsWith('s3://')) return openObjectStore(s3Url(url, s3), { keys: s3Keys(s3) });
+  if (url.startsWith('file://')) return openObjectStore(url);
   if (!isAbsolute(url))
     throw new StorageError('invalid', `"${url}" is neither s3://bucket/prefix nor an absolute directory`);
   return openObjectStore(pathToFileURL(url).href);

@@ -1,9 +1,9 @@
-/** Opens the object store of a storage of this stack. */
+/** Opens the object store of a storage of this stack, with the keys that it was attached with. */
 import { openObjectStore } from '#shared/io/object-store.js';
 import type { ObjectStore } from '#shared/io/object-store.js';
-import type { RepoDir } from './repo-dir.js';
 import type { StorageEntry } from '../core/catalog-schema.js';
+import type { RepoDir } from './repo-dir.js';
 
-export function openStorage(_repo: RepoDir, storage: StorageEntry): Promise<ObjectStore> {
-  return openObjectStore(storage.url);
+export async function openStorage(repo: RepoDir, storage: StorageEntry): Promise<ObjectStore> {
+  return openObjectStore(storage.url, { keys: await repo.keysOf(storage.name) });
 }

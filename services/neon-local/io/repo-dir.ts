@@ -20,6 +20,7 @@ import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { StorageError } from '#shared/core/errors.js';
 import { ensureDir, pathExists, removeDurable, writeFileDurable } from '#shared/io/files.js';
+import type { S3Keys } from '#shared/io/object-store.js';
 import { z } from 'zod';
 import { emptyCatalog, readCatalog } from '../core/catalog-schema.js';
 import type { Catalog } from '../core/catalog-schema.js';
@@ -38,7 +39,6 @@ const daemonSchema = z.object({
 export type DaemonInfo = z.infer<typeof daemonSchema>;
 
 const s3KeysSchema = z.object({ accessKeyId: z.string(), secretAccessKey: z.string(), sessionToken: z.string() });
-export type S3Keys = z.infer<typeof s3KeysSchema>;
 const credentialsSchema = z.record(z.string(), s3KeysSchema);
 
 /** `--repo-dir`, else NEON_REPO_DIR, else ./.neon. */
@@ -118,13 +118,20 @@ export class RepoDir {
   }
 
   /** Keys of S3 storages by name of the storage. */
-  async credentials(): Promise<Record<string, S3Keys>> {
+  private async credentials(): Promise<Record<string, S3Keys>> {
     return (await this.read('credentials.json', (value) => credentialsSchema.parse(value))) ?? {};
+  }
+
+  /** Undefined: the storage has none of its own. */
+  async keysOf(storageName: string): Promise<S3Keys | undefined> {
+    return (await this.credentials())[storageName];
   }
 
   /** Null forgets them. */
   async saveCredentials(storageName: string, keys: S3Keys | null): Promise<void> {
-    const all = Object.entries(await this.credentials()).filter(([name]) => name !== storageName);
+    const before = await this.credentials();
+    if (keys === null && before[storageName] === undefined) return;
+    const all = Object.entries(before).filter(([name]) => name !== storageName);
     await this.write('credentials.json', Object.fromEntries(keys === null ? all : [...all, [storageName, keys]]));
   }
 

@@ -8,11 +8,12 @@ import { ensureDir, removeDurable } from '#shared/io/files.js';
 import type { Logger } from '#shared/runtime/log.js';
 import { DEFAULT_STORAGE } from '../core/catalog-schema.js';
 import type { StorageEntry } from '../core/catalog-schema.js';
+import { s3Environment } from '../core/s3-place.js';
 import { advertisedAddr, pageserverName, planPageserver, planServices, serviceFlags } from '../core/stack.js';
 import type { PortName, ServiceSpec } from '../core/stack.js';
 import type { StackConfig } from '../core/stack-config.js';
 import { choosePort, isPortTaken } from './ports.js';
-import type { RepoDir, S3Keys } from './repo-dir.js';
+import type { RepoDir } from './repo-dir.js';
 import { SupervisedProcess } from './supervised-process.js';
 
 const READY_TIMEOUT_MS = 60_000;
@@ -21,17 +22,6 @@ const PORT_ATTEMPTS_MAX = 4;
 
 export function programPath(program: string): string {
   return fileURLToPath(new URL(`../../${program}/main.js`, import.meta.url));
-}
-
-/** The variables by which AWS programs take keys; none when the storage has none of its own. */
-export function s3Environment(all: Readonly<Record<string, S3Keys>>, storageName: string): Record<string, string> {
-  const keys = all[storageName];
-  if (keys === undefined) return {};
-  return {
-    AWS_ACCESS_KEY_ID: keys.accessKeyId,
-    AWS_SECRET_ACCESS_KEY: keys.secretAccessKey,
-    ...(keys.sessionToken === '' ? {} : { AWS_SESSION_TOKEN: keys.sessionToken }),
-  };
 }
 
 interface RunningService {
@@ -158,7 +148,8 @@ export class StorageStack {
     }
     const dataDir = this.repo.dataDir(spec.name);
     await ensureDir(dataDir);
-    const env = spec.storage?.type === 's3' ? s3Environment(await this.repo.credentials(), spec.storage.name) : {};
+    // Safekeepers keep what they take off their disks in the default storage.
+    const env = s3Environment(await this.repo.keysOf(spec.storage?.name ?? DEFAULT_STORAGE));
     const process = new SupervisedProcess({
       name: spec.name,
       script: programPath(spec.program),

@@ -28,8 +28,8 @@ export interface ProcessOptions {
   readonly logPath: string;
   /** Pid files go here. */
   readonly runDir: string;
-  /** On top of our own environment. */
-  readonly env?: Readonly<Record<string, string>>;
+  /** On top of our own environment; undefined takes a variable away. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
   readonly log: Logger;
   readonly readyTimeoutMs: number;
   /** Whether an end with this exit code (null = signal) shall be followed by a new start. */

@@ -33,21 +33,12 @@ const storageRoutes: Route[] = [
       name: z.string(),
       type: z.enum(['native', 's3']),
       path: z.string().describe('absolute directory, or s3://bucket/prefix'),
-      endpoint: z.string().default(''),
-      region: z.string().default(''),
-      access_key_id: z.string().default(''),
-      secret_access_key: z.string().default(''),
-      session_token: z.string().default(''),
-      virtual_host_style: z.boolean().default(false),
+      ...schemas.s3In,
     },
     response: schemas.storage,
     run: async (handlers, input) => {
       const { name, type, path } = input;
-      const s3 = {
-        ...{ endpoint: input.endpoint, region: input.region, accessKeyId: input.access_key_id },
-        ...{ secretAccessKey: input.secret_access_key, sessionToken: input.session_token },
-        virtualHostStyle: input.virtual_host_style,
-      };
+      const s3 = schemas.s3Message(input);
       return (await handlers.attachStorage({ name, type, path, s3: type === 's3' ? s3 : undefined })).storage;
     },
   }),

@@ -1,10 +1,38 @@
 /** What the REST interface takes and gives, as zod schemas: they check requests, and OpenAPI is made from them. */
+import type { S3Options } from '#gen/neon/control/v1/storage.js';
 import { lsnToWire, parseLsn } from '#shared/core/lsn.js';
 import { z } from 'zod';
 
 const lsn = z.string().nullable().describe('position in WAL, such as 0/1A2B3C8; null = not known');
 const count = z.number().int();
 const timeMs = z.number().int().describe('milliseconds since the Unix epoch; 0 = not known');
+
+/** How an S3 server is reached; what is left out comes from the environment of the daemon. */
+export const s3In = {
+  endpoint: z.string().default(''),
+  region: z.string().default(''),
+  access_key_id: z.string().default(''),
+  secret_access_key: z.string().default(''),
+  session_token: z.string().default(''),
+  virtual_host_style: z.boolean().default(false),
+};
+
+export interface S3Input {
+  readonly endpoint: string;
+  readonly region: string;
+  readonly access_key_id: string;
+  readonly secret_access_key: string;
+  readonly session_token: string;
+  readonly virtual_host_style: boolean;
+}
+
+export function s3Message(input: S3Input): S3Options {
+  return {
+    ...{ endpoint: input.endpoint, region: input.region, accessKeyId: input.access_key_id },
+    ...{ secretAccessKey: input.secret_access_key, sessionToken: input.session_token },
+    virtualHostStyle: input.virtual_host_style,
+  };
+}
 
 export const storage = z
   .strictObject({

@@ -7,7 +7,7 @@ import { route } from './route.js';
 import type { Route } from './route.js';
 import * as schemas from './schemas.js';
 
-interface Action {
+interface Action extends schemas.S3Input {
   readonly snapshot_name: string;
   readonly action: 'push' | 'pull' | 'export' | 'import';
   readonly to: string;
@@ -26,13 +26,14 @@ function want(value: string, name: string, action: string): string {
 function transferOf(input: Action): StartTransferRequest['transfer'] {
   const { action, snapshot_name: snapshot, tenant_id: tenantId, branch_name: branchName } = input;
   const storageName = input.storage_name;
+  const s3 = schemas.s3Message(input);
   switch (action) {
     case 'push':
-      return { $case: 'push', value: { snapshot, tenantId, toUrl: want(input.to, 'to', action) } };
+      return { $case: 'push', value: { snapshot, tenantId, toUrl: want(input.to, 'to', action), s3 } };
     case 'pull':
       return {
         $case: 'pull',
-        value: { snapshot, tenantId, branchName, storageName, fromUrl: want(input.from, 'from', action) },
+        value: { snapshot, tenantId, branchName, storageName, fromUrl: want(input.from, 'from', action), s3 },
       };
     case 'import':
       return {
@@ -64,6 +65,7 @@ export const transferRoutes: Route[] = [
       branch_name: z.string().default('').describe('pull, import: name of the new branch'),
       tenant_id: z.string().default(''),
       storage_name: z.string().default(''),
+      ...schemas.s3In,
     },
     response: schemas.operation,
     run: startAction,

@@ -13,13 +13,13 @@ import type {
   GetStorageResponse,
   ListStoragesRequest,
   ListStoragesResponse,
-  S3Options,
   Storage,
 } from '#gen/neon/control/v1/storage.js';
 import { StorageError } from '#shared/core/errors.js';
 import { addStorage, findStorage, removeStorage, tenantsOf } from '../core/catalog.js';
 import { DEFAULT_STORAGE } from '../core/catalog-schema.js';
 import type { StorageEntry } from '../core/catalog-schema.js';
+import { s3Keys, s3Url } from '../core/s3-place.js';
 import { adoptNames, takenNames } from '../core/storage-names.js';
 import type { Daemon } from '../io/daemon.js';
 import { readNames, writeNames } from '../io/storage-names.js';
@@ -43,25 +43,6 @@ function storageMessage(daemon: Daemon, entry: StorageEntry): Storage {
     isDefault: entry.name === DEFAULT_STORAGE,
     createdAtMs: BigInt(entry.createdAtMs),
   };
-}
-
-function s3Url(path: string, s3: S3Options | undefined): string {
-  let url: URL;
-  try {
-    url = new URL(path);
-  } catch (cause) {
-    throw new StorageError('invalid', `"${path}" is no S3 URL; write s3://bucket/prefix`, { cause });
-  }
-  if (url.protocol !== 's3:' || url.hostname === '') {
-    throw new StorageError('invalid', `"${path}" is no S3 URL; write s3://bucket/prefix`);
-  }
-  if (url.username !== '' || url.password !== '') {
-    throw new StorageError('invalid', 'give keys by --access-key-id and --secret-access-key, not in the URL');
-  }
-  if (s3?.endpoint) url.searchParams.set('endpoint', s3.endpoint);
-  if (s3?.region) url.searchParams.set('region', s3.region);
-  if (s3?.virtualHostStyle) url.searchParams.set('path_style', 'false');
-  return url.href;
 }
 
 /** The URL that page servers take. */
@@ -88,14 +69,9 @@ async function attach(daemon: Daemon, request: AttachStorageRequest): Promise<At
     createdAtMs: Date.now(),
   };
   addStorage(daemon.catalog, entry);
-  const { accessKeyId, secretAccessKey, sessionToken } = request.s3 ?? {};
-  if (!accessKeyId !== !secretAccessKey) {
-    throw new StorageError('invalid', 'give both, --access-key-id and --secret-access-key, or none of them');
-  }
-  if (accessKeyId && secretAccessKey) {
-    const keys = { accessKeyId, secretAccessKey, sessionToken: sessionToken ?? '' };
-    await daemon.repo.saveCredentials(entry.name, keys);
-  }
+  const keys = s3Keys(request.s3);
+  // Those of an attempt that was cut short must not count.
+  await daemon.repo.saveCredentials(entry.name, keys ?? null);
   const { nodeId } = findStorage(addStorage(daemon.catalog, entry), entry.name);
   try {
     // It enters the catalog when it is known to work, and what is in it is known.

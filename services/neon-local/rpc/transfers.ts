@@ -67,7 +67,7 @@ function archiveOf(
 async function push(daemon: Daemon, request: PushSnapshot): Promise<Operation> {
   const tenant = resolveTenant(daemon.catalog, request.tenantId);
   const snapshot = findSnapshot(daemon.catalog, tenant, request.snapshot);
-  const store = await openImageStore(request.toUrl);
+  const store = await openImageStore(request.toUrl, request.s3);
   const branch = requestedBranch(daemon, snapshot.branchName, tenant);
   return daemon.operations.start('push', async (progress) => {
     const about = { relationBytes: 0, pgMajorVersion: 0 };
@@ -127,7 +127,7 @@ async function importBranch(
 }
 
 async function pull(daemon: Daemon, request: PullSnapshot): Promise<Operation> {
-  const store = await openImageStore(request.fromUrl);
+  const store = await openImageStore(request.fromUrl, request.s3);
   const manifest = await readManifest(store, request.snapshot);
   const tenantId = await tenantFor(daemon, request);
   const isTaken = (name: string) =>

@@ -23,7 +23,7 @@ import type { IncomingBody } from './object-body.js';
 import { retryPolicy, withRetries } from './object-retry.js';
 import type { Attempt, RetryPolicy } from './object-retry.js';
 import { compareObjectKeys, isValidObjectKey } from './object-store.js';
-import type { ObjectInfo, ObjectStore, RemoteOptions } from './object-store.js';
+import type { ObjectInfo, ObjectStore, S3Keys, StoreOptions } from './object-store.js';
 import { explainS3Error, statusOf } from './s3-errors.js';
 import { uploadInParts } from './s3-multipart.js';
 
@@ -63,7 +63,11 @@ function parseLocation(url: string): S3Location {
   };
 }
 
-function createClient(where: S3Location): S3Client {
+function credentialsOf({ accessKeyId, secretAccessKey, sessionToken }: S3Keys) {
+  return { accessKeyId, secretAccessKey, ...(sessionToken === '' ? {} : { sessionToken }) };
+}
+
+function createClient(where: S3Location, keys: S3Keys | undefined): S3Client {
   return new S3Client({
     region: where.region,
     forcePathStyle: where.pathStyle,
@@ -78,6 +82,7 @@ function createClient(where: S3Location): S3Client {
       httpsAgent: { keepAlive: true, maxSockets: SOCKETS_MAX },
     },
     ...(where.endpoint === null ? {} : { endpoint: where.endpoint }),
+    ...(keys === undefined ? {} : { credentials: credentialsOf(keys) }),
   });
 }
 
@@ -87,11 +92,11 @@ class S3Store implements ObjectStore {
   private readonly where: S3Location;
   private readonly policy: RetryPolicy;
 
-  constructor(where: S3Location, policy: RetryPolicy) {
+  constructor(where: S3Location, policy: RetryPolicy, keys: S3Keys | undefined) {
     this.where = where;
     this.policy = policy;
     this.url = `s3://${where.bucket}/${where.prefix}`;
-    this.client = createClient(where);
+    this.client = createClient(where, keys);
   }
 
   private target(key: string): { Bucket: string; Key: string } {
@@ -270,6 +275,7 @@ class S3Store implements ObjectStore {
   }
 }
 
-export function openS3Store(url: string, options: RemoteOptions = {}): Promise<ObjectStore> {
-  return Promise.resolve(new S3Store(parseLocation(url), retryPolicy(options)));
+export function openS3Store(url: string, options: StoreOptions = {}): Promise<ObjectStore> {
+  const { keys, ...patience } = options;
+  return Promise.resolve(new S3Store(parseLocation(url), retryPolicy(patience), keys));
 }

@@ -41,6 +41,13 @@ export interface ObjectStore {
   delete(keys: readonly string[], signal?: AbortSignal): Promise<void>;
 }
 
+/** Keys of an S3 API; `sessionToken` '' = none. */
+export interface S3Keys {
+  readonly accessKeyId: string;
+  readonly secretAccessKey: string;
+  readonly sessionToken: string;
+}
+
 /** Of a store that is reached over a network. */
 export interface RemoteOptions {
   /** Tries of one request before its failure is passed on. */
@@ -56,6 +63,11 @@ export interface RemoteOptions {
   readonly onRetry?: (failure: { readonly doing: string; readonly attempt: number; readonly error: unknown }) => void;
 }
 
+export interface StoreOptions extends RemoteOptions {
+  /** Instead of those that the AWS chain finds. */
+  readonly keys?: S3Keys | undefined;
+}
+
 /** Keys are made by our code: lower-case path segments; this catches mistakes before they reach a disk. */
 export function isValidObjectKey(key: string): boolean {
   return /^[A-Za-z0-9_][A-Za-z0-9_.=-]*(\/[A-Za-z0-9_][A-Za-z0-9_.=-]*)*$/.test(key) && key.length <= 900;
@@ -67,10 +79,10 @@ export function compareObjectKeys(a: string, b: string): number {
 }
 
 /**
- * Opens `file:///abs/dir` (or a plain absolute path) or `s3://bucket/prefix?endpoint=URL&region=R&path_style=true`. S3 credentials come
- * from the AWS chain (environment, profile, instance). Throws StorageError `invalid` for another URL.
+ * Opens `file:///abs/dir` (or a plain absolute path) or `s3://bucket/prefix?endpoint=URL&region=R&path_style=true`. S3 credentials are
+ * `options.keys` or come from the AWS chain (environment, profile, instance). Throws StorageError `invalid` for another URL.
  */
-export async function openObjectStore(url: string, options: RemoteOptions = {}): Promise<ObjectStore> {
+export async function openObjectStore(url: string, options: StoreOptions = {}): Promise<ObjectStore> {
   if (!url.startsWith('s3://')) return openLocalStore(url);
   // The client takes longer to load than the rest of a service; who keeps objects in a directory does not wait for it.
   const { openS3Store } = await import('./object-store-s3.js');

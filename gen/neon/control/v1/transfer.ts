@@ -15,6 +15,7 @@ import {
   type ServiceError,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
+import { S3Options } from "./storage.js";
 
 export const protobufPackage = "neon.control.v1";
 
@@ -28,6 +29,8 @@ export interface PushSnapshot {
   tenantId: string;
   /** s3://bucket/prefix?endpoint=… or a directory. */
   toUrl: string;
+  /** For S3. */
+  s3: S3Options | undefined;
 }
 
 /** Reads an image; nothing else than it is needed. */
@@ -42,6 +45,8 @@ export interface PullSnapshot {
   branchName: string;
   /** Storage to pull into; empty = that of the tenant. */
   storageName: string;
+  /** For S3. */
+  s3: S3Options | undefined;
 }
 
 /** Makes a branch of a plain PostgreSQL 15. */
@@ -156,7 +161,7 @@ export interface CancelOperationResponse {
 }
 
 function createBasePushSnapshot(): PushSnapshot {
-  return { snapshot: "", tenantId: "", toUrl: "" };
+  return { snapshot: "", tenantId: "", toUrl: "", s3: undefined };
 }
 
 export const PushSnapshot: MessageFns<PushSnapshot> = {
@@ -169,6 +174,9 @@ export const PushSnapshot: MessageFns<PushSnapshot> = {
     }
     if (message.toUrl !== "") {
       writer.uint32(26).string(message.toUrl);
+    }
+    if (message.s3 !== undefined) {
+      S3Options.encode(message.s3, writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -210,6 +218,14 @@ export const PushSnapshot: MessageFns<PushSnapshot> = {
             message.toUrl = reader.string();
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.s3 = S3Options.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -235,6 +251,7 @@ export const PushSnapshot: MessageFns<PushSnapshot> = {
         : isSet(object.to_url)
         ? globalThis.String(object.to_url)
         : "",
+      s3: isSet(object.s3) ? S3Options.fromJSON(object.s3) : undefined,
     };
   },
 
@@ -249,6 +266,9 @@ export const PushSnapshot: MessageFns<PushSnapshot> = {
     if (message.toUrl !== "") {
       obj.toUrl = message.toUrl;
     }
+    if (message.s3 !== undefined) {
+      obj.s3 = S3Options.toJSON(message.s3);
+    }
     return obj;
   },
 
@@ -260,12 +280,13 @@ export const PushSnapshot: MessageFns<PushSnapshot> = {
     message.snapshot = object.snapshot ?? "";
     message.tenantId = object.tenantId ?? "";
     message.toUrl = object.toUrl ?? "";
+    message.s3 = (object.s3 !== undefined && object.s3 !== null) ? S3Options.fromPartial(object.s3) : undefined;
     return message;
   },
 };
 
 function createBasePullSnapshot(): PullSnapshot {
-  return { snapshot: "", tenantId: "", fromUrl: "", branchName: "", storageName: "" };
+  return { snapshot: "", tenantId: "", fromUrl: "", branchName: "", storageName: "", s3: undefined };
 }
 
 export const PullSnapshot: MessageFns<PullSnapshot> = {
@@ -284,6 +305,9 @@ export const PullSnapshot: MessageFns<PullSnapshot> = {
     }
     if (message.storageName !== "") {
       writer.uint32(42).string(message.storageName);
+    }
+    if (message.s3 !== undefined) {
+      S3Options.encode(message.s3, writer.uint32(50).fork()).join();
     }
     return writer;
   },
@@ -341,6 +365,14 @@ export const PullSnapshot: MessageFns<PullSnapshot> = {
             message.storageName = reader.string();
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.s3 = S3Options.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -376,6 +408,7 @@ export const PullSnapshot: MessageFns<PullSnapshot> = {
         : isSet(object.storage_name)
         ? globalThis.String(object.storage_name)
         : "",
+      s3: isSet(object.s3) ? S3Options.fromJSON(object.s3) : undefined,
     };
   },
 
@@ -396,6 +429,9 @@ export const PullSnapshot: MessageFns<PullSnapshot> = {
     if (message.storageName !== "") {
       obj.storageName = message.storageName;
     }
+    if (message.s3 !== undefined) {
+      obj.s3 = S3Options.toJSON(message.s3);
+    }
     return obj;
   },
 
@@ -409,6 +445,7 @@ export const PullSnapshot: MessageFns<PullSnapshot> = {
     message.fromUrl = object.fromUrl ?? "";
     message.branchName = object.branchName ?? "";
     message.storageName = object.storageName ?? "";
+    message.s3 = (object.s3 !== undefined && object.s3 !== null) ? S3Options.fromPartial(object.s3) : undefined;
     return message;
   },
 };
