@@ -27,7 +27,7 @@ export class Control implements Disposable {
 
   /** Returns its URL; one that runs is left alone. */
   async startCompute(name: string): Promise<string> {
-    const request = { name, timeoutMs: START_TIMEOUT_MS };
+    const request = { name, timeoutMs: START_TIMEOUT_MS, isReplica: false };
     const { compute } = await callUnary(this.client, this.client.startCompute, request, { deadlineMs: DEADLINE_MS });
     return compute?.url ?? '';
   }

@@ -4,7 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { restClient } from '../harness/rest.js';
-import { query, TestStack, value } from '../harness/stack.js';
+import { query, TestStack, until, value } from '../harness/stack.js';
 
 const lsnOf = (url: string) => value(url, 'select pg_current_wal_flush_lsn()');
 
@@ -72,6 +72,8 @@ describe('control plane', function () {
       ],
     );
     assert.match(await stack.neon('pg', 'show', 'pg1'), /storage: +one/);
+    assert.match(await stack.neon('pg', 'list'), /pg1 +pg1 +one +running[\s\S]*pg2 +pg2 +two +running/);
+    assert.equal((await rest.get<{ storage_name: string }>('/pgs/pg2')).storage_name, 'two');
   });
 
   it('detaches a storage with its names, and finds them again', async () => {
@@ -88,6 +90,9 @@ describe('control plane', function () {
     assert.equal(await value(url, 'select count(*) from place'), '2');
     await rest.delete('/pgs/pg1');
     await assert.rejects(rest.get('/pgs/pg1'), /404/);
+    await stack.neon('pg', 'create', 'second', '-s', 'uno', '--branch', 'pg1');
+    await stack.neon('pg', 'destroy', '-n', 'second');
+    await assert.rejects(stack.neon('pg', 'show', 'second'), /"second" does not exist/);
   });
 
   it('branches, renames, compares, resets and deletes', async () => {
@@ -104,7 +109,12 @@ describe('control plane', function () {
     assert.ok(diff.left.wal_bytes > 0);
     assert.match(diff.schema_diff, /-.*note text/);
     assert.match(await stack.neon('branch', 'diff', 'feature/x', 'main'), /in common: main up to 0\//);
-    await stack.neon('branch', 'rename', 'feature/x', 'feature/y');
+    await stack.neon('branch', 'rename', 'feature/x', 'feature/z');
+    await rest.post(`/branches/${encodeURIComponent('feature/z')}/actions`, {
+      action: 'rename',
+      new_name: 'feature/y',
+    });
+    assert.equal((await rest.get<{ parent_name: string }>('/branches/feature%2Fy')).parent_name, 'main');
     await stack.neon('branch', 'create', 'child', '--from', 'feature/y');
     await assert.rejects(stack.neon('branch', 'delete', 'feature/y'), /delete "child" first/);
     assert.match(await stack.neon('branch', 'list'), /└ feature\/y[\s\S]*└ child/);
@@ -115,6 +125,9 @@ describe('control plane', function () {
     assert.equal(reset.preserved_as, '');
     const anew = (await stack.compute('feature')).url;
     assert.equal(await value(anew, 'select count(*) from item'), '101');
+    await query(anew, 'delete from item');
+    await stack.neon('branch', 'reset', 'feature/y');
+    assert.equal(await value((await stack.compute('feature')).url, 'select count(*) from item'), '101');
     await assert.rejects(stack.neon('branch', 'delete', 'feature/y'), /neon pg destroy feature/);
     await rest.delete(`/branches/${encodeURIComponent('feature/y')}?force=true`);
     const left = await rest.get<{ name: string }[]>('/branches');
@@ -138,6 +151,10 @@ describe('control plane', function () {
     );
     assert.match(await stack.neon('snapshot', 'list'), /full +main +0\//);
     assert.match(await stack.neon('snapshot', 'show', 'full'), /LSN: +0\//);
+    assert.equal((await rest.get<{ branch_name: string }>('/snapshots/full')).branch_name, 'main');
+    await rest.put('/snapshots', { name: 'gone', lsn: before });
+    await rest.delete('/snapshots/gone');
+    await assert.rejects(rest.get('/snapshots/gone'), /404/);
 
     const pitr = await rest.put<{ time_s: number; is_set: boolean }>('/pitr', {
       branch_name: 'main',
@@ -146,6 +163,7 @@ describe('control plane', function () {
     });
     assert.deepEqual([pitr.time_s, pitr.is_set], [0, true]);
     assert.match(await stack.neon('pitr', 'show', 'main'), /time: +0 s/);
+    assert.equal((await rest.get<{ time_s: number }>('/pitr?branch_name=main')).time_s, 0);
     await stack.neon('branch', 'create', 'from-full', '--snapshot', 'full');
     await stack.neon('pg', 'create', 'from-full');
     assert.equal(await value(await stack.neon('pg', 'start', 'from-full'), 'select count(*) from item'), '101');
@@ -182,8 +200,70 @@ describe('control plane', function () {
     await stack.neon('branch', 'create', 'by-time', '--from', before, '--time', time);
     await stack.neon('pg', 'create', 'by-time');
     assert.equal(await value(await stack.neon('pg', 'start', 'by-time'), 'select count(*) from clock'), '1');
+    await stack.neon('pg', 'create', 'earlier', '--branch', before);
+    const rows = () => stack.compute('earlier').then(({ url }) => value(url, 'select count(*) from clock'));
+    await stack.neon('pg', 'start', 'earlier');
+    assert.equal(await rows(), '2');
+    await stack.neon('pg', 'checkout', 'earlier', '--time', time, '--preserve-as', 'with-two');
+    assert.equal(await rows(), '1');
+    await rest.post('/branches/with-two/actions', { action: 'rename', new_name: 'two' });
+    await stack.neon('pg', 'create', 'two');
+    await stack.neon('pg', 'start', 'two');
+    const back = await rest.post<{ url: string }>('/pgs/two/actions', { action: 'checkout', time });
+    assert.equal(await value(back.url, 'select count(*) from clock'), '1');
+    await stack.neon('pg', 'checkout', '-n', 'two', '--lsn', lsn);
+    assert.equal(await value((await stack.compute('two')).url, 'select count(*) from clock'), '1');
     await assert.rejects(stack.neon('branch', 'create', 'x', '--time', '2001-01-01'), /nothing to go back to/);
     await assert.rejects(stack.neon('branch', 'create', 'x', '--lsn', '7F/0'), /in the future of branch/);
+  });
+
+  it('has replicas, which follow, and promotes them', async () => {
+    await stack.neon('branch', 'create', 'pair', '--from', 'main');
+    const primary = await stack.startCompute('first', { branch: 'pair' });
+    await query(primary, 'create table seen as select 1 as i');
+    await stack.neon('pg', 'create', 'second', '--branch', 'pair');
+    await assert.rejects(stack.neon('pg', 'start', 'second'), /--replica/);
+    const replica = await stack.neon('pg', 'start', 'second', '--replica');
+    await rest.put('/pgs', { name: 'third', branch_name: 'pair' });
+    const third = await rest.post<{ url: string; is_replica: boolean }>('/pgs/third/actions', {
+      action: 'start',
+      is_replica: 'replica',
+    });
+    assert.equal(third.is_replica, true);
+    await assert.rejects(stack.neon('pg', 'start', 'first', '--replica'), /runs as a primary/);
+    await query(primary, 'insert into seen values (2)');
+    for (const url of [replica, third.url]) {
+      await until('the replica to follow', 60_000, async () => (await value(url, 'select count(*) from seen')) === '2');
+      await assert.rejects(query(url, 'insert into seen values (0)'), /read-only/);
+    }
+    assert.match(await stack.neon('pg', 'list'), /second +pair +default +running \(replica\)/);
+
+    assert.equal(await stack.neon('pg', 'promote', 'second'), replica);
+    await query(replica, 'insert into seen values (3)');
+    assert.deepEqual(
+      (await rest.get<{ name: string; state: string; is_replica: boolean }[]>('/pgs'))
+        .filter(({ name }) => ['first', 'second', 'third'].includes(name))
+        .map(({ name, state, is_replica }) => `${name} ${state} ${is_replica}`),
+      ['first stopped false', 'second running false', 'third running true'],
+    );
+    await until(
+      'the other to follow',
+      60_000,
+      async () => (await value(third.url, 'select count(*) from seen')) === '3',
+    );
+    await rest.post('/pgs/third/actions', { action: 'promote' });
+    await query(third.url, 'insert into seen values (4)');
+    await assert.rejects(
+      rest.post('/pgs/second/actions', { action: 'promote' }),
+      /412 .*neon pg start second --replica/,
+    );
+    await rest.post('/pgs/second/actions', { action: 'start', is_replica: true });
+    await stack.neon('branch', 'reset', 'pair', '--preserve-as', 'pair-before');
+    assert.equal((await rest.get<{ is_replica: boolean }>('/pgs/second')).is_replica, true);
+    for (const name of ['third', 'second']) {
+      assert.equal(await value((await stack.compute(name)).url, "select to_regclass('seen')"), 'null');
+      await stack.neon('pg', 'stop', name);
+    }
   });
 
   it('lists from the directory while the daemon is down, and goes on where it was', async () => {

@@ -56,7 +56,7 @@ export function offlineComputes(catalog: Catalog): Compute[] {
   return catalog.computes.map((entry) => ({
     ...{ name: entry.name, tenantId: entry.tenantId, branchName: entry.branchName, state: 'stopped', url: '' },
     timelineId: findBranch(catalog, entry.tenantId, entry.branchName).timelineId,
-    ...{ pgPort: entry.pgPort, pid: 0, error: '', logPath: '', grpcAddr: '', connectUrl: '' },
+    ...{ pgPort: entry.pgPort, pid: 0, error: '', logPath: '', grpcAddr: '', connectUrl: '', isReplica: false },
     ...{ storageName: storageOf(catalog, entry.tenantId), suspendAfterS: Math.round(entry.suspendAfterS) },
   }));
 }

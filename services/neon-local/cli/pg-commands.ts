@@ -30,7 +30,7 @@ export function computeTable(computes: readonly Compute[]): void {
       compute.name,
       compute.branchName,
       compute.storageName,
-      stateText(compute.state),
+      stateText(compute.state) + (compute.isReplica ? ' (replica)' : ''),
       compute.url || compute.error || '-',
     ]),
   );
@@ -87,15 +87,27 @@ function named(pg: Command, command: string, description: string): Command {
 function addStartAndStop(pg: Command, options: () => GlobalOptions): void {
   named(pg, 'start', 'start a compute and print its connection URL')
     .option('-t, --timeout <seconds>', 'longest wait', (text) => Number.parseFloat(text), 90)
-    .action(async (positional: string | undefined, given: Named & { timeout: number }) => {
+    .option('--replica', 'as a hot standby, which reads what the primary of the branch writes')
+    .action(async (positional: string | undefined, given: Named & { timeout: number; replica?: boolean }) => {
       const timeoutMs = Math.round(given.timeout * 1000);
-      const request = { name: wantName('compute', positional, given.name), timeoutMs };
+      const isReplica = given.replica ?? false;
+      const request = { name: wantName('compute', positional, given.name), timeoutMs, isReplica };
       const { compute } = await withDaemon(openRepo(options()), (client) =>
         callUnary(client, client.startCompute, request, { deadlineMs: timeoutMs + 10_000 }),
       );
       if (options().json) printJson(compute);
       else printLine(compute?.url ?? '');
     });
+  named(pg, 'promote', 'make a running replica the primary of its branch; the one before is stopped').action(
+    async (positional: string | undefined, given: Named) => {
+      const request = { name: wantName('compute', positional, given.name) };
+      const { compute } = await withDaemon(openRepo(options()), (client) =>
+        callUnary(client, client.promoteCompute, request, { deadlineMs: LONG_DEADLINE_MS }),
+      );
+      if (options().json) printJson(compute);
+      else printLine(compute?.url ?? '');
+    },
+  );
   named(pg, 'stop', 'stop a compute and throw its data directory away; the data stays on the branch')
     .option('-m, --mode <mode>', 'fast or immediate', 'fast')
     .action(async (positional: string | undefined, given: Named & { mode: string }) => {
@@ -164,6 +176,7 @@ function addListAndShow(pg: Command, options: () => GlobalOptions): void {
       ['branch', found.branchName],
       ['tenant', found.tenantId],
       ['storage', found.storageName],
+      ['role', found.isReplica ? 'replica' : 'primary'],
       ['state', stateText(found.state) + (found.error === '' ? '' : `: ${found.error}`)],
       ['url', found.url || '-'],
       ['connect', found.connectUrl || '-'],

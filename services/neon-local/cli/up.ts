@@ -26,7 +26,7 @@ async function ensureCompute(daemon: Daemon, pgPort: number): Promise<string> {
       const request = { name: MAIN_BRANCH, ...place, pgPort, settings: {}, suspendAfterS: 0 };
       await callUnary(client, client.createCompute, request);
     }
-    const request = { name: MAIN_BRANCH, timeoutMs: START_TIMEOUT_MS };
+    const request = { name: MAIN_BRANCH, timeoutMs: START_TIMEOUT_MS, isReplica: false };
     const { compute } = await callUnary(client, client.startCompute, request, { deadlineMs: START_TIMEOUT_MS + 5_000 });
     if (compute === undefined) throw new StorageError('internal', 'the daemon answered without a compute');
     return compute.url;

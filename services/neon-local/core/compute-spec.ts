@@ -10,6 +10,7 @@ export interface ComputeSpecInput {
   readonly safekeeperAddrs: readonly string[];
   readonly settings: Readonly<Record<string, string>>;
   readonly operationUuid: string;
+  readonly isReplica?: boolean;
 }
 
 /** Settings of a compute on a developer's machine; the user's own come after and win. */
@@ -30,7 +31,7 @@ export function buildComputeSpec(input: ComputeSpecInput): Record<string, unknow
   return {
     format_version: 1.0,
     operation_uuid: input.operationUuid,
-    mode: 'Primary',
+    mode: input.isReplica === true ? 'Replica' : 'Primary',
     tenant_id: input.tenantId,
     timeline_id: input.timelineId,
     endpoint_id: input.name,

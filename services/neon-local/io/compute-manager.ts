@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { chmod, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ComputeServiceClient, TerminateMode } from '#gen/neon/compute/v1/compute.js';
+import { PromotionServiceClient } from '#gen/neon/compute/v1/promotion.js';
 import { errorText, StorageError } from '#shared/core/errors.js';
 import { INVALID_LSN, lsnFromWire } from '#shared/core/lsn.js';
 import type { Lsn } from '#shared/core/lsn.js';
@@ -22,6 +23,8 @@ export const START_TIMEOUT_MS = 90_000;
 const STOP_GRACE_MS = 40_000;
 const PORT_ATTEMPTS_MAX = 4;
 const TERMINATE_DEADLINE_MS = 30_000;
+/** The election, and a start of Postgres. */
+const PROMOTE_DEADLINE_MS = 120_000;
 const LINGER_MS = 500;
 /** A terminated compute_ctl ends by itself. */
 const EXIT_AFTER_TERMINATE_MS = 5_000;
@@ -34,15 +37,25 @@ export interface ComputeRuntime {
   readonly error: string;
   readonly logPath: string;
   readonly grpcAddr: string;
+  /** It follows the primary of its branch. */
+  readonly isReplica: boolean;
 }
 
-/** What a compute is started on. */
+/** What a compute is started on, and as what. */
 export interface Place {
   readonly timelineId: string;
   readonly storageName: string;
+  readonly isReplica: boolean;
 }
 
-const NOT_RUNNING: ComputeRuntime = { state: 'stopped', pid: 0, error: '', logPath: '', grpcAddr: '' };
+const NOT_RUNNING: ComputeRuntime = {
+  state: 'stopped',
+  pid: 0,
+  error: '',
+  logPath: '',
+  grpcAddr: '',
+  isReplica: false,
+};
 
 export interface ComputeManagerOptions {
   readonly baseDir: string;
@@ -61,6 +74,8 @@ export class ComputeManager {
   private readonly pgPorts = new Map<string, number>();
   /** Which compute writes to a timeline, by timeline id. */
   private readonly writers = new Map<string, string>();
+  /** Those that were started as replicas and not promoted since. */
+  private readonly replicas = new Set<string>();
   private readonly queues = new Map<string, Promise<unknown>>();
 
   constructor(options: ComputeManagerOptions) {
@@ -88,6 +103,7 @@ export class ComputeManager {
       error: process.lastError,
       logPath,
       grpcAddr: process.ready?.grpc ?? '',
+      isReplica: this.replicas.has(name),
     };
   }
 
@@ -109,19 +125,73 @@ export class ComputeManager {
 
   /** Starts a compute on a timeline and waits until it answers queries; one that runs already is left alone. Returns its port. */
   async start(entry: ComputeEntry, place: Place, timeoutMs: number): Promise<number> {
-    this.claim(entry, place.timelineId);
-    return this.serial(entry.name, async () => {
-      const old = this.processes.get(entry.name);
-      if (old?.state === 'running') return this.pgPorts.get(entry.name) ?? entry.pgPort;
+    const { name } = entry;
+    if (!place.isReplica && !this.replicas.has(name)) this.claim(entry, place.timelineId);
+    return this.serial(name, async () => {
+      const old = this.processes.get(name);
+      if (old?.state === 'running') {
+        if (place.isReplica && !this.replicas.has(name)) {
+          throw new StorageError(
+            'precondition',
+            `compute "${name}" runs as a primary; stop it first ("neon pg stop ${name}")`,
+          );
+        }
+        return this.pgPorts.get(name) ?? entry.pgPort;
+      }
       if (old !== undefined) await old.stop(STOP_GRACE_MS);
-      // A stop that came before us gave it away.
-      this.claim(entry, place.timelineId);
+      if (place.isReplica) {
+        this.forgetWriter(name);
+        this.replicas.add(name);
+      } else {
+        // A stop that came before us gave it away.
+        this.claim(entry, place.timelineId);
+        this.replicas.delete(name);
+      }
       try {
         return await this.launchOnFreePort(entry, place, timeoutMs);
       } catch (error) {
-        this.writers.delete(place.timelineId);
+        this.forgetWriter(name);
+        this.replicas.delete(name);
         throw error;
       }
+    });
+  }
+
+  private forgetWriter(name: string): void {
+    for (const [timelineId, owner] of this.writers) if (owner === name) this.writers.delete(timelineId);
+  }
+
+  /** Makes a replica that runs the primary of its timeline, at the same address. A primary is left alone. */
+  promote(entry: ComputeEntry, place: Omit<Place, 'isReplica'>): Promise<void> {
+    const { name } = entry;
+    return this.serial(name, async () => {
+      const process = this.processes.get(name);
+      const addr = process?.ready?.grpc;
+      if (process?.state !== 'running' || addr === undefined) {
+        const advice = `start it with "neon pg start ${name} --replica"`;
+        throw new StorageError(
+          'precondition',
+          `compute "${name}" does not run, and only a running replica is promoted; ${advice}`,
+        );
+      }
+      if (!this.replicas.has(name)) return;
+      const before = this.writers.get(place.timelineId);
+      // At once, so that nobody starts another primary in between.
+      this.writers.set(place.timelineId, name);
+      const client = createClient(PromotionServiceClient, addr);
+      try {
+        // In good order, although the election would end it anyway.
+        if (before !== undefined) await this.stop(before, false);
+        await callUnary(client, client.promote, {}, { deadlineMs: PROMOTE_DEADLINE_MS });
+      } catch (error) {
+        this.forgetWriter(name);
+        throw error;
+      } finally {
+        client.close();
+      }
+      this.replicas.delete(name);
+      // What it is when it dies and is started again.
+      await this.writeSpec(entry, { ...place, isReplica: false }, this.pgPorts.get(name) ?? entry.pgPort);
     });
   }
 
@@ -131,7 +201,7 @@ export class ComputeManager {
     if (owner !== undefined && owner !== entry.name) {
       const state = this.processes.get(owner)?.state ?? 'starting';
       if (state !== 'failed' && state !== 'stopped') {
-        const advice = `a branch has one writer; stop it first ("neon pg stop ${owner}"), or make a branch`;
+        const advice = `a branch has one writer; stop it first ("neon pg stop ${owner}"), make a branch, or start this one with --replica`;
         throw new StorageError(
           'precondition',
           `compute "${owner}" runs on branch "${entry.branchName}" already, and ${advice}`,
@@ -162,11 +232,16 @@ export class ComputeManager {
     await ensureDir(dir);
     // Postgres may run as another user than we: it must be able to pass through.
     await chmod(dir, 0o711);
-    const specPath = join(dir, 'spec.json');
-    await writeFileDurable(specPath, Buffer.from(JSON.stringify(this.spec(entry, place, pgPort), null, 2)));
+    const specPath = await this.writeSpec(entry, place, pgPort);
     const process = this.makeProcess(entry.name, dir, specPath, pgPort, timeoutMs);
     this.processes.set(entry.name, process);
     await process.start();
+  }
+
+  private async writeSpec(entry: ComputeEntry, place: Place, pgPort: number): Promise<string> {
+    const path = join(this.options.baseDir, entry.name, 'spec.json');
+    await writeFileDurable(path, Buffer.from(JSON.stringify(this.spec(entry, place, pgPort), null, 2)));
+    return path;
   }
 
   private spec(entry: ComputeEntry, place: Place, pgPort: number): Record<string, unknown> {
@@ -181,6 +256,7 @@ export class ComputeManager {
       safekeeperAddrs: safekeepers,
       settings: entry.settings,
       operationUuid: randomUUID(),
+      isReplica: place.isReplica,
     });
   }
 
@@ -220,7 +296,8 @@ export class ComputeManager {
       this.processes.delete(name);
       this.options.taken.delete(this.pgPorts.get(name) ?? 0);
       this.pgPorts.delete(name);
-      for (const [timelineId, owner] of this.writers) if (owner === name) this.writers.delete(timelineId);
+      this.forgetWriter(name);
+      this.replicas.delete(name);
       await removeDurable(join(this.options.baseDir, name));
       return flushLsn;
     });

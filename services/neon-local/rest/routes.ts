@@ -123,16 +123,14 @@ interface PgAction extends PointInput {
 async function runPgAction(handlers: ControlHandlers, input: PgAction): Promise<unknown> {
   const name = input.pg_name;
   if (input.action === 'start') {
-    if (input.is_replica === true || input.is_replica === 'replica') {
-      throw new StorageError('unimplemented', 'replicas are not supported by this version');
-    }
-    return (await handlers.startCompute({ name, timeoutMs: Math.round(input.timeout_s * 1000) })).compute;
+    const isReplica = input.is_replica === true || input.is_replica === 'replica';
+    return (await handlers.startCompute({ name, timeoutMs: Math.round(input.timeout_s * 1000), isReplica })).compute;
   }
   if (input.action === 'stop') {
     const { flushLsn } = await handlers.stopCompute({ name, immediate: input.immediate });
     return { ...(await handlers.getCompute({ name })).compute, flushLsn };
   }
-  if (input.action === 'promote') throw new StorageError('unimplemented', 'replicas are not supported by this version');
+  if (input.action === 'promote') return (await handlers.promoteCompute({ name })).compute;
   const request = { name, to: pointMessage(input), preserveAs: input.preserve_as };
   const { compute, preservedAs, lsn } = await handlers.checkoutCompute(request);
   return { ...compute, preservedAs, lsn };

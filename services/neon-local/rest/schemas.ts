@@ -64,6 +64,7 @@ export const pg = z
     grpc_addr: z.string(),
     storage_name: z.string(),
     suspend_after_s: count.describe('suspended after this time without activity; 0 = never'),
+    is_replica: z.boolean().describe('it runs, and follows the primary of its branch'),
     connect_url: z.string().describe('URL through the connect port, which starts the compute'),
   })
   .meta({ id: 'Pg' });

@@ -55,10 +55,12 @@ function keeperName(daemon: Daemon, branch: BranchEntry, wanted: string): string
 
 /** Lets the branch begin anew at a point. Computes that run on it are stopped before, and started after. */
 async function rebase(daemon: Daemon, branch: BranchEntry, point: Point, keepAs: string | null): Promise<BranchEntry> {
-  const running = computesOf(daemon.catalog, branch).filter(
-    (entry) => daemon.computes.runtime(entry.name).state !== 'stopped',
-  );
-  for (const compute of running) await daemon.computes.stop(compute.name, false);
+  const running = computesOf(daemon.catalog, branch)
+    .map(({ name }) => ({ name, ...daemon.computes.runtime(name) }))
+    .filter(({ state }) => state !== 'stopped')
+    // Replicas follow what the primary writes.
+    .sort((a, b) => Number(a.isReplica) - Number(b.isReplica));
+  for (const { name } of running) await daemon.computes.stop(name, false);
   try {
     await makeBranchAt(daemon, branch.name, point, (made) =>
       daemon.changeCatalog((catalog) =>
@@ -71,7 +73,7 @@ async function rebase(daemon: Daemon, branch: BranchEntry, point: Point, keepAs:
       ),
     );
   } finally {
-    for (const compute of running) await startCompute(daemon, compute.name, 0);
+    for (const { name, isReplica } of running) await startCompute(daemon, name, 0, isReplica);
   }
   return findBranch(daemon.catalog, branch.tenantId, branch.name);
 }

@@ -10,6 +10,8 @@ import type {
   GetComputeResponse,
   ListComputesRequest,
   ListComputesResponse,
+  PromoteComputeRequest,
+  PromoteComputeResponse,
   StartComputeRequest,
   StartComputeResponse,
   StopComputeRequest,
@@ -34,7 +36,7 @@ import {
   tenantsOf,
   updateCompute,
 } from '../core/catalog.js';
-import type { BranchEntry, ComputeEntry } from '../core/catalog-schema.js';
+import type { BranchEntry, Catalog, ComputeEntry } from '../core/catalog-schema.js';
 import { computeUrl, START_TIMEOUT_MS } from '../io/compute-manager.js';
 import type { Daemon } from '../io/daemon.js';
 import { ensureTenant, makeRootBranch } from './tenants.js';
@@ -57,6 +59,7 @@ export function computeMessage(daemon: Daemon, entry: ComputeEntry): Compute {
     storageName: storageOf(daemon.catalog, entry.tenantId),
     suspendAfterS: Math.round(entry.suspendAfterS),
     connectUrl: daemon.connectUrl(entry),
+    isReplica: runtime.isReplica,
   };
 }
 
@@ -102,13 +105,22 @@ async function create(daemon: Daemon, request: CreateComputeRequest): Promise<Cr
   return { compute: computeMessage(daemon, entry) };
 }
 
+/** Where the data of a compute is. */
+function locate(daemon: Daemon, entry: ComputeEntry) {
+  const { timelineId } = findBranch(daemon.catalog, entry.tenantId, entry.branchName);
+  return { timelineId, storageName: storageOf(daemon.catalog, entry.tenantId) };
+}
+
 /** Starts a compute and waits until it answers queries. Returns its entry, with the port that it got. */
-export async function startCompute(daemon: Daemon, name: string, timeoutMs: number): Promise<ComputeEntry> {
+export async function startCompute(
+  daemon: Daemon,
+  name: string,
+  timeoutMs: number,
+  isReplica = false,
+): Promise<ComputeEntry> {
   const entry = findCompute(daemon.catalog, name);
-  const branch = findBranch(daemon.catalog, entry.tenantId, entry.branchName);
-  const storageName = storageOf(daemon.catalog, entry.tenantId);
-  await daemon.stack.startPageserver(findStorage(daemon.catalog, storageName), daemon.taken);
-  const place = { timelineId: branch.timelineId, storageName };
+  const place = { ...locate(daemon, entry), isReplica };
+  await daemon.stack.startPageserver(findStorage(daemon.catalog, place.storageName), daemon.taken);
   const pgPort = await daemon.computes.start(entry, place, timeoutMs === 0 ? START_TIMEOUT_MS : timeoutMs);
   await daemon.changeCatalog((catalog) => {
     const now = catalog.computes.find((compute) => compute.name === name);
@@ -117,9 +129,14 @@ export async function startCompute(daemon: Daemon, name: string, timeoutMs: numb
   return findCompute(daemon.catalog, name);
 }
 
+/** The computes of a branch that are, or could be, its primary. */
+function primariesOf(daemon: Daemon, catalog: Catalog, branch: BranchEntry): ComputeEntry[] {
+  return computesOf(catalog, branch).filter((entry) => !daemon.computes.runtime(entry.name).isReplica);
+}
+
 /** The compute that serves a branch: the one that runs, else one that could; null when none is registered. */
 export function computeOfBranch(daemon: Daemon, branch: BranchEntry): ComputeEntry | null {
-  const all = computesOf(daemon.catalog, branch);
+  const all = primariesOf(daemon, daemon.catalog, branch);
   const isUp = (entry: ComputeEntry) => ['running', 'starting'].includes(daemon.computes.runtime(entry.name).state);
   const usual = defaultComputeName(branch.name);
   return all.find(isUp) ?? all.find((entry) => entry.name === usual) ?? all[0] ?? null;
@@ -132,7 +149,7 @@ export async function ensureCompute(daemon: Daemon, branch: BranchEntry): Promis
   let made: ComputeEntry | undefined;
   await daemon.changeCatalog((catalog) => {
     // Another connection may have been quicker.
-    made = computesOf(catalog, branch)[0];
+    made = primariesOf(daemon, catalog, branch)[0];
     if (made) return catalog;
     const usual = defaultComputeName(branch.name);
     const taken = new Set(catalog.computes.map((entry) => entry.name));
@@ -159,8 +176,13 @@ export function computeHandlers(daemon: Daemon) {
   return {
     createCompute: (request: CreateComputeRequest): Promise<CreateComputeResponse> => create(daemon, request),
     startCompute: async (request: StartComputeRequest): Promise<StartComputeResponse> => ({
-      compute: computeMessage(daemon, await startCompute(daemon, request.name, request.timeoutMs)),
+      compute: computeMessage(daemon, await startCompute(daemon, request.name, request.timeoutMs, request.isReplica)),
     }),
+    promoteCompute: async ({ name }: PromoteComputeRequest): Promise<PromoteComputeResponse> => {
+      const entry = findCompute(daemon.catalog, name);
+      await daemon.computes.promote(entry, locate(daemon, entry));
+      return { compute: computeMessage(daemon, entry) };
+    },
     stopCompute: async (request: StopComputeRequest): Promise<StopComputeResponse> => {
       const entry = findCompute(daemon.catalog, request.name);
       return { flushLsn: lsnToWire(await daemon.computes.stop(entry.name, request.immediate)) };

@@ -25,6 +25,7 @@ export function grpcServices(
     listBranches: unary(handlers.listBranches),
     createCompute: unary(handlers.createCompute),
     startCompute: unary(handlers.startCompute),
+    promoteCompute: unary(handlers.promoteCompute),
     stopCompute: unary(handlers.stopCompute),
     destroyCompute: unary(handlers.destroyCompute),
     getCompute: unary(handlers.getCompute),

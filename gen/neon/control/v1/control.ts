@@ -206,6 +206,8 @@ export interface Compute {
   suspendAfterS: number;
   /** URL through the connect port; works also when it is not running. Empty = no connect port. */
   connectUrl: string;
+  /** It runs, and follows the primary of its branch. */
+  isReplica: boolean;
 }
 
 /** Parameters of a new compute. */
@@ -243,10 +245,24 @@ export interface StartComputeRequest {
   name: string;
   /** Longest wait, milliseconds; 0 = 90000. */
   timeoutMs: number;
+  /** As a hot standby, which reads what the primary of the branch writes. A branch can have several. */
+  isReplica: boolean;
 }
 
 /** Answer to StartCompute. */
 export interface StartComputeResponse {
+  /** The compute. */
+  compute: Compute | undefined;
+}
+
+/** Names the replica to promote. */
+export interface PromoteComputeRequest {
+  /** Name. */
+  name: string;
+}
+
+/** Answer to PromoteCompute. */
+export interface PromoteComputeResponse {
   /** The compute. */
   compute: Compute | undefined;
 }
@@ -1995,6 +2011,7 @@ function createBaseCompute(): Compute {
     storageName: "",
     suspendAfterS: 0,
     connectUrl: "",
+    isReplica: false,
   };
 }
 
@@ -2041,6 +2058,9 @@ export const Compute: MessageFns<Compute> = {
     }
     if (message.connectUrl !== "") {
       writer.uint32(114).string(message.connectUrl);
+    }
+    if (message.isReplica !== false) {
+      writer.uint32(120).bool(message.isReplica);
     }
     return writer;
   },
@@ -2170,6 +2190,14 @@ export const Compute: MessageFns<Compute> = {
             message.connectUrl = reader.string();
             continue;
           }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.isReplica = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2234,6 +2262,11 @@ export const Compute: MessageFns<Compute> = {
         : isSet(object.connect_url)
         ? globalThis.String(object.connect_url)
         : "",
+      isReplica: isSet(object.isReplica)
+        ? globalThis.Boolean(object.isReplica)
+        : isSet(object.is_replica)
+        ? globalThis.Boolean(object.is_replica)
+        : false,
     };
   },
 
@@ -2281,6 +2314,9 @@ export const Compute: MessageFns<Compute> = {
     if (message.connectUrl !== "") {
       obj.connectUrl = message.connectUrl;
     }
+    if (message.isReplica !== false) {
+      obj.isReplica = message.isReplica;
+    }
     return obj;
   },
 
@@ -2303,6 +2339,7 @@ export const Compute: MessageFns<Compute> = {
     message.storageName = object.storageName ?? "";
     message.suspendAfterS = object.suspendAfterS ?? 0;
     message.connectUrl = object.connectUrl ?? "";
+    message.isReplica = object.isReplica ?? false;
     return message;
   },
 };
@@ -2681,7 +2718,7 @@ export const CreateComputeResponse: MessageFns<CreateComputeResponse> = {
 };
 
 function createBaseStartComputeRequest(): StartComputeRequest {
-  return { name: "", timeoutMs: 0 };
+  return { name: "", timeoutMs: 0, isReplica: false };
 }
 
 export const StartComputeRequest: MessageFns<StartComputeRequest> = {
@@ -2691,6 +2728,9 @@ export const StartComputeRequest: MessageFns<StartComputeRequest> = {
     }
     if (message.timeoutMs !== 0) {
       writer.uint32(16).uint32(message.timeoutMs);
+    }
+    if (message.isReplica !== false) {
+      writer.uint32(24).bool(message.isReplica);
     }
     return writer;
   },
@@ -2724,6 +2764,14 @@ export const StartComputeRequest: MessageFns<StartComputeRequest> = {
             message.timeoutMs = reader.uint32();
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.isReplica = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2744,6 +2792,11 @@ export const StartComputeRequest: MessageFns<StartComputeRequest> = {
         : isSet(object.timeout_ms)
         ? globalThis.Number(object.timeout_ms)
         : 0,
+      isReplica: isSet(object.isReplica)
+        ? globalThis.Boolean(object.isReplica)
+        : isSet(object.is_replica)
+        ? globalThis.Boolean(object.is_replica)
+        : false,
     };
   },
 
@@ -2755,6 +2808,9 @@ export const StartComputeRequest: MessageFns<StartComputeRequest> = {
     if (message.timeoutMs !== 0) {
       obj.timeoutMs = Math.round(message.timeoutMs);
     }
+    if (message.isReplica !== false) {
+      obj.isReplica = message.isReplica;
+    }
     return obj;
   },
 
@@ -2765,6 +2821,7 @@ export const StartComputeRequest: MessageFns<StartComputeRequest> = {
     const message = createBaseStartComputeRequest();
     message.name = object.name ?? "";
     message.timeoutMs = object.timeoutMs ?? 0;
+    message.isReplica = object.isReplica ?? false;
     return message;
   },
 };
@@ -2831,6 +2888,142 @@ export const StartComputeResponse: MessageFns<StartComputeResponse> = {
   },
   fromPartial<I extends Exact<DeepPartial<StartComputeResponse>, I>>(object: I): StartComputeResponse {
     const message = createBaseStartComputeResponse();
+    message.compute = (object.compute !== undefined && object.compute !== null)
+      ? Compute.fromPartial(object.compute)
+      : undefined;
+    return message;
+  },
+};
+
+function createBasePromoteComputeRequest(): PromoteComputeRequest {
+  return { name: "" };
+}
+
+export const PromoteComputeRequest: MessageFns<PromoteComputeRequest> = {
+  encode(message: PromoteComputeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PromoteComputeRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePromoteComputeRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PromoteComputeRequest {
+    return { name: isSet(object.name) ? globalThis.String(object.name) : "" };
+  },
+
+  toJSON(message: PromoteComputeRequest): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<PromoteComputeRequest>, I>>(base?: I): PromoteComputeRequest {
+    return PromoteComputeRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<PromoteComputeRequest>, I>>(object: I): PromoteComputeRequest {
+    const message = createBasePromoteComputeRequest();
+    message.name = object.name ?? "";
+    return message;
+  },
+};
+
+function createBasePromoteComputeResponse(): PromoteComputeResponse {
+  return { compute: undefined };
+}
+
+export const PromoteComputeResponse: MessageFns<PromoteComputeResponse> = {
+  encode(message: PromoteComputeResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.compute !== undefined) {
+      Compute.encode(message.compute, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PromoteComputeResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePromoteComputeResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.compute = Compute.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PromoteComputeResponse {
+    return { compute: isSet(object.compute) ? Compute.fromJSON(object.compute) : undefined };
+  },
+
+  toJSON(message: PromoteComputeResponse): unknown {
+    const obj: any = {};
+    if (message.compute !== undefined) {
+      obj.compute = Compute.toJSON(message.compute);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<PromoteComputeResponse>, I>>(base?: I): PromoteComputeResponse {
+    return PromoteComputeResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<PromoteComputeResponse>, I>>(object: I): PromoteComputeResponse {
+    const message = createBasePromoteComputeResponse();
     message.compute = (object.compute !== undefined && object.compute !== null)
       ? Compute.fromPartial(object.compute)
       : undefined;
@@ -3478,6 +3671,18 @@ export const ControlServiceService = {
       Buffer.from(StartComputeResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): StartComputeResponse => StartComputeResponse.decode(value),
   },
+  /** Makes a running replica the primary of its branch, at the same address. The one before is stopped first. */
+  promoteCompute: {
+    path: "/neon.control.v1.ControlService/PromoteCompute" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: PromoteComputeRequest): Buffer =>
+      Buffer.from(PromoteComputeRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): PromoteComputeRequest => PromoteComputeRequest.decode(value),
+    responseSerialize: (value: PromoteComputeResponse): Buffer =>
+      Buffer.from(PromoteComputeResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): PromoteComputeResponse => PromoteComputeResponse.decode(value),
+  },
   /** Stops a compute; its data directory is thrown away. */
   stopCompute: {
     path: "/neon.control.v1.ControlService/StopCompute" as const,
@@ -3540,6 +3745,8 @@ export interface ControlServiceServer extends UntypedServiceImplementation {
   createCompute: handleUnaryCall<CreateComputeRequest, CreateComputeResponse>;
   /** Starts a compute and waits until it answers queries. */
   startCompute: handleUnaryCall<StartComputeRequest, StartComputeResponse>;
+  /** Makes a running replica the primary of its branch, at the same address. The one before is stopped first. */
+  promoteCompute: handleUnaryCall<PromoteComputeRequest, PromoteComputeResponse>;
   /** Stops a compute; its data directory is thrown away. */
   stopCompute: handleUnaryCall<StopComputeRequest, StopComputeResponse>;
   /** Stops and forgets a compute. The branch stays. */
@@ -3678,6 +3885,22 @@ export interface ControlServiceClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: StartComputeResponse) => void,
+  ): ClientUnaryCall;
+  /** Makes a running replica the primary of its branch, at the same address. The one before is stopped first. */
+  promoteCompute(
+    request: PromoteComputeRequest,
+    callback: (error: ServiceError | null, response: PromoteComputeResponse) => void,
+  ): ClientUnaryCall;
+  promoteCompute(
+    request: PromoteComputeRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: PromoteComputeResponse) => void,
+  ): ClientUnaryCall;
+  promoteCompute(
+    request: PromoteComputeRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: PromoteComputeResponse) => void,
   ): ClientUnaryCall;
   /** Stops a compute; its data directory is thrown away. */
   stopCompute(
