@@ -57,6 +57,18 @@ describe('transfers', function () {
 
   const sumOf = (url: string) => value(url, "select md5(string_agg(id || note, ',' order by id)) from account");
 
+  /** An action on a snapshot by REST, to its end. */
+  async function rest(action: string, snapshot: string, more: object, on = stack): Promise<Operation> {
+    const client = restClient((await on.status()).restUrl);
+    const started = await client.post<Operation>(`/snapshots/${snapshot}/actions`, { action, ...more });
+    const ended = await until(`the ${action} to end`, 300_000, async () => {
+      const operation = await client.get<Operation>(`/operations/${started.id}`);
+      return operation.state === 'running' ? null : operation;
+    });
+    assert.equal(ended.state, 'done', ended.error);
+    return ended;
+  }
+
   it('imports a running server by basebackup', async () => {
     await stack.neon('snapshot', 'import', 'imported', '--from', `basebackup://${plain.user}@127.0.0.1:${plain.port}/`);
     const url = await stack.startCompute('imported', { branch: 'imported' });
@@ -71,13 +83,7 @@ describe('transfers', function () {
     const before = new Set(await filesOf(target));
     await query((await stack.compute('imported')).url, "insert into small values (1000, 'new')");
     await stack.neon('snapshot', 'create', 'second', '--branch', 'imported');
-    const rest = restClient((await stack.status()).restUrl);
-    const started = await rest.post<Operation>('/snapshots/second/actions', { action: 'push', to: target });
-    const ended = await until('the push to end', 300_000, async () => {
-      const operation = await rest.get<Operation>(`/operations/${started.id}`);
-      return operation.state === 'running' ? null : operation;
-    });
-    assert.equal(ended.state, 'done', ended.error);
+    const ended = await rest('push', 'second', { to: target });
     assert.ok(ended.reused_bytes > ended.done_bytes / 2, JSON.stringify(ended));
     const added = (await filesOf(target)).filter((path) => !before.has(path) && path.includes('/chunks/'));
     const sizes = await Promise.all(added.map(async (path) => (await stat(path)).size));
@@ -95,6 +101,9 @@ describe('transfers', function () {
     assert.equal(clean(await pgTool('pg_dumpall', '-d', url)), clean(dumped));
     await query(url, 'insert into small values (2000)');
     assert.match(await fresh.neon('snapshot', 'list', '--quiet'), /second/);
+    await rest('pull', 'first', { from: join(root, 'images'), branch_name: 'older' }, fresh);
+    const older = await fresh.startCompute('older', { branch: 'older' });
+    assert.equal(await value(older, 'select count(*) from small'), '50');
     await assert.rejects(
       fresh.neon('snapshot', 'pull', 'third', '--from', join(root, 'images')),
       /there are: first, second/,
@@ -107,6 +116,8 @@ describe('transfers', function () {
     assert.ok((await stat(dump)).size > 100_000);
     await stack.neon('snapshot', 'export', '--branch', 'imported', '--to', join(root, 'base.tar'));
     await assert.rejects(stack.neon('snapshot', 'export', 'first', '--to', dump), /exists already/);
+    await assert.rejects(rest('export', 'first', { to: 'relative' }), /absolute path/);
+    await rest('export', 'first', { to: join(root, 'first.tar'), format: 'tar' });
     const dir = join(root, 'pgdata');
     await stack.neon('snapshot', 'export', 'first', '--format', 'pgdata', '--to', dir);
     assert.match(await pgTool('pg_controldata', dir), /Database cluster state: +shut down/);
@@ -114,5 +125,15 @@ describe('transfers', function () {
       (await stack.status()).computes.map((compute) => compute.name),
       ['imported'],
     );
+  });
+
+  it('imports what it exported: a data directory, a tar', async () => {
+    await stack.neon('snapshot', 'import', 'from-dir', '--from', join(root, 'pgdata'));
+    await rest('import', 'from-tar', { from: join(root, 'first.tar') });
+    const sum = await sumOf((await stack.compute('imported')).url);
+    for (const name of ['from-dir', 'from-tar']) {
+      assert.equal(await sumOf(await stack.startCompute(name, { branch: name })), sum, name);
+      await stack.neon('pg', 'destroy', name);
+    }
   });
 });
