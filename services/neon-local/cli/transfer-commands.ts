@@ -14,6 +14,8 @@ import type { S3Flags } from './s3-options.js';
 
 const POLL_MS = 200;
 const BAR_WIDTH = 24;
+/** A daemon that is busy on a busy machine may take its time; the transfer goes on anyway. */
+const POLL_DEADLINE_MS = 60_000;
 
 function progressLine(operation: Operation, rate: Rate): string {
   const done = Number(operation.doneBytes);
@@ -38,7 +40,8 @@ async function follow(client: TransferServiceClient, first: Operation, isShown: 
   try {
     while (operation.state === 'running') {
       await new Promise((done) => setTimeout(done, POLL_MS));
-      operation = (await callUnary(client, client.getOperation, { id: first.id })).operation ?? operation;
+      const asked = callUnary(client, client.getOperation, { id: first.id }, { deadlineMs: POLL_DEADLINE_MS });
+      operation = (await asked).operation ?? operation;
       rate.add(Date.now(), Number(operation.doneBytes));
       if (isShown) process.stderr.write(`\r\x1b[K${progressLine(operation, rate)}`);
     }

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { isAbsolute } from 'node:path';
 import { pathToFileURL } from 'node:url';
+import { setImmediate as turnOfOthers } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { constants, zstdCompress, zstdDecompress } from 'node:zlib';
 import type { S3Options } from '#gen/neon/control/v1/storage.js';
@@ -119,6 +120,8 @@ export async function pushImage(input: PushInput): Promise<{ manifest: ImageMani
   };
   for await (const piece of input.archive) {
     for (const part of walk.feed(piece)) for (const chunk of chunker.feed(part)) await take(chunk);
+    // Cutting and hashing is work: whoever asks the daemon something meanwhile is answered.
+    await turnOfOthers();
   }
   const rest = chunker.finish();
   if (rest !== null) await take(rest);
