@@ -8,6 +8,9 @@ import { query, sleep, TestStack, until, value } from '../harness/stack.js';
 /** Less than compute_ctl's limit for an orderly stop. */
 const COMPUTES_END_MS = 15_000;
 
+/** About as long as a command takes, so that some are killed early and some late. */
+const KILL_AFTER_MS_MAX = 2_500;
+
 interface CatalogFile {
   readonly branches: readonly { readonly name: string; readonly timelineId: string }[];
   readonly unfinished: readonly unknown[];
@@ -65,6 +68,55 @@ describe('state of a stack', function () {
     if (!known.includes('one')) await stack.neon('branch', 'create', 'one');
     const one = await stack.startCompute('one');
     assert.equal(await value(one, 'select count(*) from t'), '1000');
+  });
+
+  it('is put right whatever command the daemon is killed in: the command can be given again', async function () {
+    // Minutes: in the long form only (npm run test:long).
+    if (process.env['NEON_LONG'] !== '1') this.skip();
+    this.timeout(1_800_000);
+    const images = join(stack.repoDir, '..', 'images');
+    const other = join(stack.repoDir, '..', 'other');
+    const commands: readonly (readonly string[])[] = [
+      ['snapshot', 'push', 'snap', '--to', images],
+      ['storage', 'attach', 'other', '--path', other],
+      ['pg', 'create', 'app', '-s', 'other'],
+      ['pg', 'start', 'app'],
+      ['pg', 'checkout', 'main', '--snapshot', 'snap', '--preserve-as', 'present'],
+      ['branch', 'rename', 'present', 'was'],
+      ['snapshot', 'pull', 'snap', '--from', images, '--branch', 'pulled'],
+      ['branch', 'delete', 'pulled'],
+      ['pitr', 'set', 'main', '--keep', '1d'],
+      ['snapshot', 'destroy', 'snap'],
+      ['storage', 'detach', 'other'],
+      ['storage', 'attach', 'other', '--path', other],
+      ['pg', 'destroy', 'app'],
+      ['tenant', 'create', '--tenant-id', 'ab'.repeat(16)],
+    ];
+    const main = await stack.startCompute('main').catch(() => stack.neon('pg', 'start', 'main'));
+    await query(main, 'create table if not exists t as select i from generate_series(1, 1000) i');
+    const before = (await catalog()).branches.map(({ name }) => name);
+    if (!(await stack.neon('snapshot', 'list', '--quiet')).includes('snap'))
+      await stack.neon('snapshot', 'create', 'snap');
+    for (const command of commands) {
+      const pauseMs = Math.round(Math.random() * KILL_AFTER_MS_MAX);
+      const running = stack.neon(...command).catch(() => undefined);
+      await sleep(pauseMs);
+      await stack.killDaemon();
+      await running;
+      await stack.startDaemon();
+      const told = `${command.join(' ')}, killed after ${pauseMs} ms`;
+      const { services } = await stack.status();
+      assert.deepEqual([...new Set(services.map((service) => service.state))], ['running'], told);
+      await until('unfinished work to be done', 120_000, async () => (await catalog()).unfinished.length === 0);
+      await stack.neon(...command).catch((error: unknown) => {
+        if (!/exists already|does not exist/.test(String(error)))
+          throw new Error(`${told}, then again`, { cause: error });
+      });
+      const rows = await value(await stack.neon('pg', 'start', 'main'), 'select count(*) from t');
+      assert.equal(rows, '1000', told);
+    }
+    const after = (await catalog()).branches.map(({ name }) => name);
+    assert.deepEqual(after.sort(), [...before, 'app', 'main', 'was'].sort());
   });
 
   it('says what is wrong', async () => {
