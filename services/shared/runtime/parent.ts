@@ -11,4 +11,6 @@ export function exitWithParent(shutdown: Shutdown): void {
   process.stdin.on('end', () => shutdown.request('parent ended'));
   process.stdin.on('error', () => shutdown.request('parent ended'));
   process.stdin.resume();
+  // It may die while we tell it that we are ready: the end of our input says so, too.
+  process.stdout.on('error', () => undefined);
 }
