@@ -41,9 +41,19 @@ const getter = {
   keys: (carrier: grpc.Metadata) => Object.keys(carrier.getMap()),
 };
 
-/** What reading a stream of requests throws when the caller vanished in the middle of it: nothing is wrong on this side. */
-function isCutShort(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'ERR_STREAM_PREMATURE_CLOSE';
+const CAUSES_MAX = 8;
+
+/**
+ * What reading a stream of requests throws when the caller vanished in the middle of it: nothing is wrong on this side. As the cause of
+ * another error it may also come from a stream of our own; then it counts only when the caller is gone.
+ */
+function isCutShort(error: unknown, isCallerGone: boolean): boolean {
+  let at = error;
+  for (let depth = 0; at instanceof Error && depth < CAUSES_MAX; depth++) {
+    if ('code' in at && at.code === 'ERR_STREAM_PREMATURE_CLOSE') return depth === 0 || isCallerGone;
+    at = at.cause;
+  }
+  return false;
 }
 
 /** Runs `act` under a server span that continues the caller's trace. */
@@ -54,7 +64,7 @@ async function traced<T>(call: AnyCall, act: () => Promise<T>): Promise<T> {
     try {
       return await act();
     } catch (thrown) {
-      const error = isCutShort(thrown)
+      const error = isCutShort(thrown, call.cancelled)
         ? new StorageError('cancelled', 'the caller went away', { cause: thrown })
         : thrown;
       span.setStatus({ code: SpanStatusCode.ERROR, message: errorText(error) });

@@ -28,12 +28,12 @@ describe('rpc', () => {
   let server: GrpcServer;
   let client: BrokerServiceClient;
   let cancelled: Promise<void>;
-  let streaming: Promise<void>;
+  let onStreaming: () => void = () => undefined;
+  /** What a server does with an error of its stream of requests. */
+  let rethrow: (error: unknown) => unknown = (error) => error;
 
   before(async () => {
     let onCancelled: () => void;
-    let onStreaming: () => void;
-    streaming = new Promise((resolve) => (onStreaming = resolve));
     cancelled = new Promise((resolve) => (onCancelled = resolve));
     const implementation = {
       getStatus: unary<GetStatusRequest, GetStatusResponse>(() =>
@@ -46,7 +46,11 @@ describe('rpc', () => {
       }),
       publishSafekeeperInfo: clientStream<PublishSafekeeperInfoRequest, PublishSafekeeperInfoResponse>(
         async (requests) => {
-          for await (const _ of requests) onStreaming();
+          try {
+            for await (const _ of requests) onStreaming();
+          } catch (error) {
+            throw rethrow(error);
+          }
           return { acceptedCount: 0n };
         },
       ),
@@ -98,6 +102,20 @@ describe('rpc', () => {
   });
 
   it('takes a caller that vanishes in the middle of its stream for gone, not for an error', async () => {
+    for (const wrap of [
+      (error: unknown) => error,
+      (error: unknown) => new StorageError('internal', 'could not import', { cause: error }),
+    ]) {
+      rethrow = wrap;
+      const [line] = await vanishMidway();
+      assert.match(line ?? '', /^rpc refused the caller went away: .*Premature close/);
+    }
+  });
+
+  /** What the server logs when its caller's machine dies in the middle of a stream. */
+  async function vanishMidway(): Promise<string[]> {
+    const { promise: streaming, resolve } = Promise.withResolvers<void>();
+    onStreaming = resolve;
     const logged: string[] = [];
     const note = (fields: { reason?: unknown }, message: string): void =>
       void logged.push(`${message} ${String(fields.reason)}`);
@@ -122,11 +140,11 @@ describe('rpc', () => {
       proxy.close();
       caller.close();
       while (logged.length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
-      assert.deepEqual(logged, ['rpc refused the caller went away: Premature close']);
+      return logged;
     } finally {
       setRpcLogger(silentLogger);
     }
-  });
+  }
 
   it('reports an unreachable server as unavailable', async () => {
     const nobody = createClient(BrokerServiceClient, '127.0.0.1:1');
