@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { GetStatusResponse } from '#gen/neon/control/v1/control.js';
 import { StorageError } from '#shared/core/errors.js';
 import { sleep, TestStack, until } from '../harness/stack.js';
-import { Control } from './control.js';
+import { Control } from '../harness/control.js';
 import { Network } from './network.js';
 import { Rival } from './rival.js';
 import { SAFEKEEPERS } from './schedule.js';

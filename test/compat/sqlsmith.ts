@@ -61,8 +61,8 @@ export async function runSqlsmith(options: SqlsmithOptions): Promise<string[]> {
   const after = await digestDatabase(database);
   if (after.text !== before.text) problems.push('the contents changed, though sqlsmith rolls back');
   await amcheck(database);
-  await stack.neon('pg', 'stop', COMPUTE, '--mode', 'immediate');
-  const again = new URL(await stack.neon('pg', 'start', COMPUTE));
+  await stack.stopCompute(COMPUTE, 'immediate');
+  const again = new URL(await stack.startAgain(COMPUTE));
   again.pathname = DATABASE;
   const restarted = await digestDatabase(again.href);
   if (restarted.text !== before.text) problems.push('the contents differ after a restart');

@@ -85,8 +85,8 @@ export class ServerPair implements AsyncDisposable {
    * that is what stock PostgreSQL calls a start from WAL alone: unlogged tables are empty, sequences skip what they had logged ahead.
    */
   async restart(mode: 'fast' | 'immediate'): Promise<void> {
-    await this.stack.neon('pg', 'stop', COMPUTE, '--mode', mode);
-    this.computeSide = sideOf('compute', await this.stack.neon('pg', 'start', COMPUTE));
+    await this.stack.stopCompute(COMPUTE, mode);
+    this.computeSide = sideOf('compute', await this.stack.startAgain(COMPUTE));
     await this.plain.cluster.kill();
     await this.plain.cluster.start();
   }

@@ -13,6 +13,7 @@ import { createInterface } from 'node:readline';
 import { promisify } from 'node:util';
 import pg from 'pg';
 import { PG_BIN } from '#shared/postgres/testing/temp-cluster.js';
+import { Control } from './control.js';
 import { unexpectedLogLines } from './log-check.js';
 
 const run = promisify(execFile);
@@ -177,7 +178,8 @@ export class TestStack implements AsyncDisposable {
   }
 
   async status(): Promise<StackStatus> {
-    return JSON.parse(await this.neon('status', '--json')) as StackStatus;
+    using control = await Control.open(this.repoDir);
+    return await control.status();
   }
 
   async service(name: string): Promise<ServiceInfo> {
@@ -235,9 +237,20 @@ export class TestStack implements AsyncDisposable {
     name: string,
     options: { branch?: string; settings?: Record<string, string> } = {},
   ): Promise<string> {
-    const settings = Object.entries(options.settings ?? {}).flatMap(([key, value]) => ['--set', `${key}=${value}`]);
-    await this.neon('pg', 'create', name, ...(options.branch ? ['--branch', options.branch] : []), ...settings);
-    return this.neon('pg', 'start', name);
+    using control = await Control.open(this.repoDir);
+    await control.createCompute(name, options.settings ?? {}, options.branch);
+    return await control.startCompute(name);
+  }
+
+  /** One that was stopped; returns its URL. */
+  async startAgain(name: string): Promise<string> {
+    using control = await Control.open(this.repoDir);
+    return await control.startCompute(name);
+  }
+
+  async stopCompute(name: string, mode: 'fast' | 'immediate' = 'fast'): Promise<void> {
+    using control = await Control.open(this.repoDir);
+    await control.stopCompute(name, mode === 'immediate');
   }
 
   /** All logs, for the message of a failed test. */

@@ -51,9 +51,9 @@ describe('branches', function () {
   it('survives a restart of everything on every branch', async () => {
     await stack.stopDaemon();
     await stack.startDaemon();
-    main = await stack.neon('pg', 'start', 'main');
-    const past = await stack.neon('pg', 'start', 'past');
-    const child = await stack.neon('pg', 'start', 'child');
+    main = await stack.startAgain('main');
+    const past = await stack.startAgain('past');
+    const child = await stack.startAgain('child');
     assert.equal(await value(main, 'select count(*) from item'), '12');
     assert.equal(await value(past, 'select count(*) from item'), '10000');
     assert.equal(await value(child, 'select count(*) from item'), '10000');

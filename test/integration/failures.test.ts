@@ -103,8 +103,8 @@ describe('losing pieces under load', function () {
     await stack.waitRestarted('pageserver', restartCount + 1);
     await committer.progress(50, 30_000);
     await committer.stop();
-    await stack.neon('pg', 'stop', 'main');
-    url = await stack.neon('pg', 'start', 'main');
+    await stack.stopCompute('main');
+    url = await stack.startAgain('main');
     assert.equal(await value(url, 'select count(*) from c'), String(committer.acknowledged));
     assert.equal(
       await value(
@@ -117,9 +117,9 @@ describe('losing pieces under load', function () {
 
   it('leaves the page server where it was when a compute is started while that restarts', async () => {
     const { pgAddr, grpcAddr, restartCount } = await stack.service('pageserver');
-    await stack.neon('pg', 'stop', 'main');
+    await stack.stopCompute('main');
     await stack.killService('pageserver');
-    url = await stack.neon('pg', 'start', 'main');
+    url = await stack.startAgain('main');
     const after = await stack.waitRestarted('pageserver', restartCount + 1);
     assert.deepEqual([after.pgAddr, after.grpcAddr], [pgAddr, grpcAddr]);
     assert.notEqual(await value(url, 'select count(*) from c'), '');

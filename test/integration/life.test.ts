@@ -83,8 +83,8 @@ describe('a database outlives its compute', function () {
     stack.expectFaults();
     process.kill(pid, 'SIGKILL');
     assert.match(await load, /connection|server closed/);
-    await stack.neon('pg', 'stop', 'main', '--mode', 'immediate');
-    url = await stack.neon('pg', 'start', 'main');
+    await stack.stopCompute('main', 'immediate');
+    url = await stack.startAgain('main');
     assert.equal(await value(url, 'select count(*) from journal'), String(acknowledged));
     assert.ok(acknowledged > 10, `only ${acknowledged} commits in 5 s`);
     const sums = await query(
@@ -110,10 +110,10 @@ describe('a database outlives its compute', function () {
   });
 
   it('starts again after an orderly stop of everything', async () => {
-    await stack.neon('pg', 'stop', 'main');
+    await stack.stopCompute('main');
     await stack.stopDaemon();
     await stack.startDaemon();
-    url = await stack.neon('pg', 'start', 'main');
+    url = await stack.startAgain('main');
     await levelSequences();
     await assertSameDump(url, plain.url);
   });

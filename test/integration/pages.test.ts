@@ -107,20 +107,20 @@ describe('every page equals what stock recovery makes of the WAL', function () {
       process.kill((await stack.compute('main')).pid, 'SIGKILL');
       await ended;
     });
-    await stack.neon('pg', 'stop', 'main', '--mode', 'immediate');
+    await stack.stopCompute('main', 'immediate');
     firstEnd = (await endOfWal()).end;
   });
 
   it('has the same pages at the end of the first life', async () => {
     // What the killed compute had not yet told to be committed is decided by its successor.
-    url = await stack.neon('pg', 'start', 'main');
+    url = await stack.startAgain('main');
     await check(firstEnd, { pages: 6_000, prepared: 1 });
   });
 
   it('runs a second life, on what the first one left, to an orderly stop', async () => {
     await new ComputeServer(url).psql(SECOND_LIFE);
     await runIngestLoad(new ComputeServer(url, 'second'));
-    await stack.neon('pg', 'stop', 'main');
+    await stack.stopCompute('main');
   });
 
   it('has written records of all resource managers', async () => {

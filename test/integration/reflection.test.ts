@@ -1,25 +1,9 @@
 /** Every service can be explored and called by a foreign gRPC client that knows nothing but its address. */
 import { strict as assert } from 'node:assert';
-import { execFile } from 'node:child_process';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
+import { bufCurl } from '#shared/rpc/testing/buf-curl.js';
 import { TestStack } from '../harness/stack.js';
-
-const run = promisify(execFile);
-
-async function curl(...args: string[]): Promise<string> {
-  const { stdout } = await run('npx', [
-    '--no-install',
-    'buf',
-    'curl',
-    '--protocol',
-    'grpc',
-    '--http2-prior-knowledge',
-    ...args,
-  ]);
-  return stdout.trim();
-}
 
 /** All services of the package that this one belongs to, as the contracts have them. */
 async function contract(service: string): Promise<string[]> {
@@ -50,11 +34,11 @@ describe('reflection', function () {
       [daemon.grpcAddr, 'neon.control.v1.ControlService'],
     ];
     for (const [at, service] of wanted) {
-      const listed = (await curl('--list-services', `http://${at}`)).split('\n').sort();
+      const listed = (await bufCurl('--list-services', `http://${at}`)).split('\n').sort();
       assert.deepEqual(listed, ['grpc.health.v1.Health', ...(await contract(service))].sort());
-      const status = JSON.parse(await curl('-d', '{}', `http://${at}/${service}/GetStatus`)) as object;
+      const status = JSON.parse(await bufCurl('-d', '{}', `http://${at}/${service}/GetStatus`)) as object;
       assert.equal(typeof status, 'object');
-      const health = await curl('-d', `{"service":"${service}"}`, `http://${at}/grpc.health.v1.Health/Check`);
+      const health = await bufCurl('-d', `{"service":"${service}"}`, `http://${at}/grpc.health.v1.Health/Check`);
       assert.deepEqual(JSON.parse(health), { status: 'SERVING' });
     }
   });
@@ -68,7 +52,7 @@ describe('reflection', function () {
       blockNumbers: [0],
     };
     const { grpcAddr } = await stack.service('pageserver');
-    const answer = await curl(
+    const answer = await bufCurl(
       '-d',
       JSON.stringify(request),
       `http://${grpcAddr}/neon.pageserver.v1.PageService/GetPages`,

@@ -89,14 +89,14 @@ describe('on a real S3 server', function () {
       await assert.rejects(stack.neon('storage', 'attach', 'x', ...place, '--access-key-id', 'a'), /give both/);
       await stack.neonWith(rgw.secretKey, 'storage', 'attach', 'bucket', ...place, ...flags());
       await rest.put('/pgs', { name: 'app', storage_name: 'bucket' });
-      const url = await stack.neon('pg', 'start', 'app');
+      const url = await stack.startAgain('app');
       await query(url, "create table place as select 'on s3' as name");
-      await stack.neon('pg', 'stop', 'app');
+      await stack.stopCompute('app');
       assert.equal((await rest.delete<{ branch_count: number }>('/storages/bucket')).branch_count, 1);
       assert.deepEqual(JSON.parse(await readFile(join(stack.repoDir, 'credentials.json'), 'utf8')), {});
       const again = { name: 'again', type: 's3', path: 's3://neon/attached', endpoint: rgw.endpoint };
       await rest.put('/storages', { ...again, ...keys() });
-      assert.equal(await value(await stack.neon('pg', 'start', 'app'), 'select name from place'), 'on s3');
+      assert.equal(await value(await stack.startAgain('app'), 'select name from place'), 'on s3');
     });
 
     it('still has the keys after a crash of the daemon, and shows them to nobody', async () => {
@@ -104,7 +104,7 @@ describe('on a real S3 server', function () {
       await stack.startDaemon();
       rest = restClient((await stack.status()).restUrl);
       assert.equal((await rest.get<{ state: string }>('/storages/again')).state, 'running');
-      assert.equal(await value(await stack.neon('pg', 'start', 'app'), 'select name from place'), 'on s3');
+      assert.equal(await value(await stack.startAgain('app'), 'select name from place'), 'on s3');
       const doctor = JSON.parse(await stack.neon('doctor', '--json')) as { verdict: string; subject: string }[];
       assert.equal(doctor.find(({ subject }) => subject === 'storage again')?.verdict, 'ok');
       await stack.neon('storage', 'scrub', 'again', '--deep');
@@ -184,8 +184,8 @@ describe('on a real S3 server', function () {
       await checkpoint();
       await load;
       await stack.loseDisk('pageserver');
-      await stack.neon('pg', 'stop', 'main');
-      url = await stack.neon('pg', 'start', 'main');
+      await stack.stopCompute('main');
+      url = await stack.startAgain('main');
       const sums = await query(
         url,
         `select (select sum(abalance) from pgbench_accounts), (select sum(bbalance) from pgbench_branches),

@@ -43,13 +43,13 @@ describe('a compute with 1 MB of buffers', function () {
   it('answers as a plain Postgres, before and after it was thrown away', async () => {
     let url = await stack.startCompute('main', { settings });
     await Promise.all([runAll(url, FILL), runAll(plain.url, FILL)]);
-    await stack.neon('pg', 'stop', 'main');
-    url = await stack.neon('pg', 'start', 'main');
+    await stack.stopCompute('main');
+    url = await stack.startAgain('main');
     await assertSameAnswers(url, plain.url, QUERIES);
     await Promise.all([runAll(url, CHANGE), runAll(plain.url, CHANGE)]);
     await assertSameAnswers(url, plain.url, QUERIES);
-    await stack.neon('pg', 'stop', 'main');
-    url = await stack.neon('pg', 'start', 'main');
+    await stack.stopCompute('main');
+    url = await stack.startAgain('main');
     await assertSameAnswers(url, plain.url, QUERIES);
     await amcheck(url);
   });

@@ -46,8 +46,8 @@ describe('the storage manager over several lives of a compute', function () {
     let url = await stack.startCompute('main', { settings });
     await pgTool('psql', url, '-qX', '-v', 'ON_ERROR_STOP=1', '-f', WORKLOAD);
     const before = await answers(url);
-    await stack.neon('pg', 'stop', 'main');
-    url = await stack.neon('pg', 'start', 'main');
+    await stack.stopCompute('main');
+    url = await stack.startAgain('main');
     assert.deepEqual(await answers(url), before);
     await amcheck(url);
   });
@@ -63,8 +63,8 @@ describe('the storage manager over several lives of a compute', function () {
     ]);
     const before = await answers(url);
     process.kill((await stack.compute('main')).pid, 'SIGKILL');
-    await stack.neon('pg', 'stop', 'main').catch(() => undefined);
-    const again = await stack.neon('pg', 'start', 'main');
+    await stack.stopCompute('main').catch(() => undefined);
+    const again = await stack.startAgain('main');
     assert.deepEqual(await answers(again), before);
     await amcheck(again);
   });

@@ -25,15 +25,15 @@ describe('WAL on the safekeepers', function () {
 
   it('is read through by pg_waldump after several compute restarts', async () => {
     for (let round = 0; round < RESTARTS; round++) {
-      const url = await stack.neon('pg', 'start', 'main');
+      const url = await stack.startAgain('main');
       await query(
         url,
         `create table t${round} as select i, md5(i::text) from generate_series(1, ${5000 + round * 40000}) i`,
       );
-      if (round % 2 === 0) await stack.neon('pg', 'stop', 'main');
+      if (round % 2 === 0) await stack.stopCompute('main');
       else {
         process.kill((await stack.compute('main')).pid, 'SIGKILL');
-        await stack.neon('pg', 'stop', 'main', '--mode', 'immediate');
+        await stack.stopCompute('main', 'immediate');
       }
     }
     for (const id of [1, 2, 3]) await dumpAll(stack, `safekeeper-${id}`, RESTARTS);

@@ -1,9 +1,7 @@
 import { strict as assert } from 'node:assert';
-import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
-import { promisify } from 'node:util';
 import { BrokerServiceClient, BrokerServiceService } from '#gen/neon/broker/v1/broker.js';
 import type {
   GetStatusRequest,
@@ -21,8 +19,7 @@ import { fromGrpcError } from './error-map.js';
 import { clientStream, setRpcLogger, unary } from './handlers.js';
 import { startGrpcServer } from './server.js';
 import type { GrpcServer } from './server.js';
-
-const run = promisify(execFile);
+import { bufCurl } from './testing/buf-curl.js';
 
 describe('rpc', () => {
   let server: GrpcServer;
@@ -176,17 +173,16 @@ describe('rpc', () => {
   });
 
   it('serves reflection and health to a foreign client', async () => {
-    const curl = (...args: string[]) =>
-      run('npx', ['--no-install', 'buf', 'curl', '--protocol', 'grpc', '--http2-prior-knowledge', ...args]);
     const url = `http://${server.addr}`;
-    const listed = await curl('--list-services', url);
-    assert.deepEqual(listed.stdout.trim().split('\n').sort(), [
-      'grpc.health.v1.Health',
-      'neon.broker.v1.BrokerService',
-    ]);
-    const status = await curl('-d', '{}', `${url}/neon.broker.v1.BrokerService/GetStatus`);
-    assert.deepEqual(JSON.parse(status.stdout), { subscriberCount: 7 });
-    const health = await curl('-d', '{"service":"neon.broker.v1.BrokerService"}', `${url}/grpc.health.v1.Health/Check`);
-    assert.deepEqual(JSON.parse(health.stdout), { status: 'SERVING' });
+    const listed = await bufCurl('--list-services', url);
+    assert.deepEqual(listed.split('\n').sort(), ['grpc.health.v1.Health', 'neon.broker.v1.BrokerService']);
+    const status = await bufCurl('-d', '{}', `${url}/neon.broker.v1.BrokerService/GetStatus`);
+    assert.deepEqual(JSON.parse(status), { subscriberCount: 7 });
+    const health = await bufCurl(
+      '-d',
+      '{"service":"neon.broker.v1.BrokerService"}',
+      `${url}/grpc.health.v1.Health/Check`,
+    );
+    assert.deepEqual(JSON.parse(health), { status: 'SERVING' });
   });
 });
