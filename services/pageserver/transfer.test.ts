@@ -17,6 +17,7 @@ import { callUnary, createClient } from '#shared/rpc/client.js';
 import type { PageServer } from './context.js';
 import { timelinePrefix } from './io/object-keys.js';
 import { openObjectStore } from '#shared/io/object-store.js';
+import { long } from '#shared/testing/long.js';
 import { comparePages } from './testing/compare-pages.js';
 import { startIn } from './testing/recorded-server.js';
 import { exportFile, importFiles } from './testing/transfer-client.js';
@@ -138,7 +139,7 @@ describe('import and export of clusters', function () {
     await roundTrip(ttid('01'), { base: path.join(dir, 'base.tar') });
   });
 
-  it('imports a backup with its WAL in another archive', async () => {
+  long('imports a backup with its WAL in another archive', async () => {
     const stop = keepWriting(source);
     const dir = await backup('stream', ['-X', 'stream', '-c', 'fast']);
     await stop();
@@ -181,7 +182,7 @@ describe('import and export of clusters', function () {
     assert.deepEqual(await objectsOf(ttid('06')), []);
   });
 
-  it('imports a cluster that was promoted and then stopped cleanly', async () => {
+  long('imports a cluster that was promoted and then stopped cleanly', async () => {
     const dir = path.join(source.root, 'fetch');
     await using promoted = await unpack([path.join(dir, 'base.tar')]);
     execFileSync('touch', [path.join(promoted.dataDir, 'standby.signal')]);

@@ -3,6 +3,7 @@ import { strict as assert } from 'node:assert';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { long } from '#shared/testing/long.js';
 import { restClient } from '../harness/rest.js';
 import { query, TestStack, until, value } from '../harness/stack.js';
 
@@ -76,7 +77,7 @@ describe('control plane', function () {
     assert.equal((await rest.get<{ storage_name: string }>('/pgs/pg2')).storage_name, 'two');
   });
 
-  it('detaches a storage with its names, and finds them again', async () => {
+  long('detaches a storage with its names, and finds them again', async () => {
     await assert.rejects(rest.delete('/storages/one'), /412 .*neon pg stop pg1/);
     await stack.neon('pg', 'stop', '-n', 'pg1');
     assert.equal((await rest.delete<{ branch_count: number }>('/storages/one')).branch_count, 1);
@@ -185,7 +186,7 @@ describe('control plane', function () {
     assert.ok(before.startsWith('0/'));
   });
 
-  it('rolls to a time and to an LSN', async () => {
+  long('rolls to a time and to an LSN', async () => {
     const main = (await stack.compute('main')).url;
     await query(main, 'create table clock (at int)');
     await query(main, 'insert into clock values (1)');
@@ -217,7 +218,7 @@ describe('control plane', function () {
     await assert.rejects(stack.neon('branch', 'create', 'x', '--lsn', '7F/0'), /in the future of branch/);
   });
 
-  it('has replicas, which follow, and promotes them', async () => {
+  long('has replicas, which follow, and promotes them', async () => {
     await stack.neon('branch', 'create', 'pair', '--from', 'main');
     const primary = await stack.startCompute('first', { branch: 'pair' });
     await query(primary, 'create table seen as select 1 as i');

@@ -76,7 +76,7 @@ async function crashAt(call: number, { effect, failOnce }: Case): Promise<number
 }
 
 describe('timeline on failing local files', function () {
-  this.timeout(600_000);
+  this.timeout(1_800_000);
 
   it('keeps what it acknowledged, whichever operation fails, and however', async () => {
     for (let call = 0; ; call += LONG ? 1 : STEP) {

@@ -7,6 +7,7 @@ import { readFileSync } from 'node:fs';
 import { decodeControlFile } from '#shared/postgres/control-file.js';
 import type { TempCluster } from '#shared/postgres/testing/temp-cluster.js';
 import { pageOffset } from '#shared/postgres/wal-layout.js';
+import { long } from '#shared/testing/long.js';
 import { runIngestLoad } from '../testing/ingest-load.js';
 import { type Boundary, controlPath, RecordedHistory } from '../testing/recorded-history.js';
 import { unpackBaseBackup } from '../testing/write-datadir.js';
@@ -90,9 +91,9 @@ describe('starting a stock server on a base backup', function () {
   }
 
   it('works at the end of WAL', () => checkAt(pick(1)));
-  it('works while a transaction with many subtransactions runs', () => checkAt(pick(0.8)));
+  long('works while a transaction with many subtransactions runs', () => checkAt(pick(0.8)));
   it('works at a page start', () => checkAt(pick(0.4, ({ endLsn }) => pageOffset(endLsn) === 0)));
-  it('works right at the image', async () => {
+  long('works right at the image', async () => {
     const first = history.boundaries[0];
     assert.ok(first !== undefined);
     await checkAt(first);
