@@ -1,5 +1,6 @@
 /** The oracle at small scale; `run.ts --long` runs more of it. */
 import assert from 'node:assert/strict';
+import { long } from '#shared/testing/long.js';
 import { loadedCluster } from './clusters.js';
 import { runDamage } from './damage.js';
 import { compareExact, recover } from './exact.js';
@@ -59,7 +60,7 @@ describe('the server as judge of redo', function () {
     assert.ok(damage.refused > damage.tried / 20, `${damage.refused} of ${damage.tried} refused`);
   });
 
-  it('has the same bytes in every page after it has recovered from a crash', async () => {
+  long('has the same bytes in every page after it has recovered from a crash', async () => {
     await using loaded = await loadedCluster({
       config: ['wal_compression = lz4'],
       loads: LOADS,
