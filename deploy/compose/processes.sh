@@ -114,11 +114,8 @@ stack_wipe() {
   stack_start "$1"
 }
 
-stack_recreate() {
-  stack_kill "$1"
-  rm -rf "$work/data/$1"
-  stack_start "$1"
-}
+# A process has nothing that its data directory has not.
+stack_recreate() { stack_wipe "$1"; }
 
 stack_stop() {
   for name in "$@"; do

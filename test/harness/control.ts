@@ -28,10 +28,9 @@ export class Control implements Disposable {
   /** On the named branch; without one, on the branch called as the compute, else on main. */
   async createCompute(name: string, settings: Record<string, string>, branch?: string): Promise<void> {
     const { client } = this;
-    const { branches } = await callUnary(client, client.listBranches, { tenantId: '', allTenants: false });
-    const branchName = branch ?? (branches.some((entry) => entry.name === name) ? name : '');
     const rest = { tenantId: '', storageName: '', pgPort: 0, suspendAfterS: 0 };
-    await callUnary(client, client.createCompute, { name, branchName, settings, ...rest }, { deadlineMs: DEADLINE_MS });
+    const request = { name, branchName: branch ?? '', settings, ...rest };
+    await callUnary(client, client.createCompute, request, { deadlineMs: DEADLINE_MS });
   }
 
   /** Returns its URL; one that runs is left alone. */

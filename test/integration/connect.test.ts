@@ -1,6 +1,7 @@
 /** The connect port: one Postgres port for all branches, in front of computes that come when they are wanted and go when they are not. */
 import { strict as assert } from 'node:assert';
 import { connect } from 'node:net';
+import { long } from '#shared/testing/long.js';
 import pg from 'pg';
 import { pgTool, sleep, TestStack, until } from '../harness/stack.js';
 
@@ -131,9 +132,8 @@ describe('connect port', function () {
     assert.equal((await stack.status()).computes.filter((compute) => compute.branchName === 'storm').length, 1);
   });
 
-  it('suspends computes that nobody uses, not those that work, and resumes them', async function () {
-    // Suspending takes minutes: in the long form only (npm run test:long).
-    if (process.env['NEON_LONG'] !== '1') this.skip();
+  // Suspending takes minutes.
+  long('suspends computes that nobody uses, not those that work, and resumes them', async () => {
     const busy = psql(conninfo('options=branch=feature/a'), 'select pg_sleep(20)');
     await until('the others to be suspended', 200_000, async () => {
       const names = await running();

@@ -119,6 +119,15 @@ describe('control plane', function () {
     await stack.neon('branch', 'create', 'child', '--from', 'feature/y');
     await assert.rejects(stack.neon('branch', 'delete', 'feature/y'), /delete "child" first/);
     assert.match(await stack.neon('branch', 'list'), /└ feature\/y[\s\S]*└ child/);
+    await rest.put('/pgs', { name: 'child' });
+    await stack.neon('pg', 'create', 'other');
+    for (const [name, branch] of [
+      ['child', 'child'],
+      ['other', 'main'],
+    ] as const) {
+      assert.equal((await rest.get<{ branch_name: string }>(`/pgs/${name}`)).branch_name, branch);
+      await rest.delete(`/pgs/${name}`);
+    }
     await stack.neon('branch', 'delete', 'child');
     const reset = await rest.post<{ preserved_as: string }>(`/branches/${encodeURIComponent('feature/y')}/actions`, {
       action: 'reset',

@@ -3,6 +3,7 @@ import { strict as assert } from 'node:assert';
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { LONG } from '#shared/testing/long.js';
 
 const run = promisify(execFile);
 const SCRIPT = join(import.meta.dirname, 'packet-loss.ts');
@@ -21,7 +22,7 @@ describe('a page server that is gone without a word', function () {
   this.timeout(300_000);
 
   it('is noticed by a backend that waits for a page', async function () {
-    if (process.env['NEON_LONG'] !== '1' || !(await canDrop())) return this.skip();
+    if (!LONG || !(await canDrop())) return this.skip();
     const args = ['-n', process.execPath, '--conditions=source', '--import', 'tsx', SCRIPT];
     const { stdout } = await run('unshare', args, { cwd: join(import.meta.dirname, '../..') });
     const { count, ms } = JSON.parse(stdout.trim().split('\n').at(-1) ?? '') as { count: number; ms: number };

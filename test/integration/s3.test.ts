@@ -11,6 +11,7 @@ import type { Fault } from '#shared/io/testing/fault-proxy.js';
 import { createBucket, S3_CHECKS, S3Probe } from '#shared/io/testing/s3-checks.js';
 import { credentialsEnv, useCredentials } from '#shared/io/testing/s3-credentials.js';
 import { CONTRACT_PART_BYTES, describeObjectStore } from '#shared/io/testing/store-contract.js';
+import { LONG } from '#shared/testing/long.js';
 import { amcheck } from '../harness/plain.js';
 import { commandLinesOf } from '../harness/processes.js';
 import { restClient } from '../harness/rest.js';
@@ -18,7 +19,6 @@ import type { RestClient } from '../harness/rest.js';
 import { Rgw, rgwMissing } from '../harness/rgw.js';
 import { pgTool, query, TestStack, until, value } from '../harness/stack.js';
 
-const LONG = process.env['NEON_LONG'] === '1';
 const MANY_KEYS = LONG ? 1100 : 120;
 
 /** What the RADOS gateway of Debian 12 (16.2) does not do; nothing of ours needs it. */

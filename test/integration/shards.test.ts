@@ -6,6 +6,7 @@
 import { strict as assert } from 'node:assert';
 import pg from 'pg';
 import { formatLsn } from '#shared/core/lsn.js';
+import { LONG } from '#shared/testing/long.js';
 import { runIngestLoad } from '../../services/pageserver/core/testing/ingest-load.js';
 import { INITDB_IMAGE } from '../../services/compute-ctl/testing/cluster.js';
 import { ComputeServer } from '../harness/compute-server.js';
@@ -22,7 +23,6 @@ const SETTINGS = {
   'neon.file_cache_size_limit': '0',
 };
 const TIMEOUT_MS = 120_000;
-const LONG = process.env['NEON_LONG'] === '1';
 const INDEXES = `
   create extension if not exists amcheck;
   create table shapes(id int primary key, place point, words tsvector, name text, n int, span int4range);

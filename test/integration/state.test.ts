@@ -2,6 +2,7 @@
 import { strict as assert } from 'node:assert';
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { long } from '#shared/testing/long.js';
 import { listeningPorts, processesOf, runtimeFiles } from '../harness/processes.js';
 import { query, sleep, TestStack, until, value } from '../harness/stack.js';
 
@@ -70,9 +71,7 @@ describe('state of a stack', function () {
     assert.equal(await value(one, 'select count(*) from t'), '1000');
   });
 
-  it('is put right whatever command the daemon is killed in: the command can be given again', async function () {
-    // Minutes: in the long form only (npm run test:long).
-    if (process.env['NEON_LONG'] !== '1') this.skip();
+  long('is put right whatever command the daemon is killed in: the command can be given again', async function () {
     this.timeout(1_800_000);
     const images = join(stack.repoDir, '..', 'images');
     const other = join(stack.repoDir, '..', 'other');

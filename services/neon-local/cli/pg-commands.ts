@@ -62,15 +62,10 @@ function addCreate(pg: Command, options: () => GlobalOptions): void {
         const tenantId = given.tenantId ?? '';
         const request = {
           ...{ name, tenantId, storageName: given.storage ?? '', pgPort: given.port ?? 0, settings: given.set },
+          branchName: given.branch ?? '',
           suspendAfterS: given.suspendAfter === undefined ? 0 : Math.ceil(parseDurationS(given.suspendAfter)),
         };
-        if (given.branch !== undefined || given.storage !== undefined) {
-          const there = { ...request, branchName: given.branch ?? '' };
-          return (await callUnary(client, client.createCompute, there, { deadlineMs: LONG_DEADLINE_MS })).compute;
-        }
-        const { branches } = await callUnary(client, client.listBranches, { tenantId, allTenants: false });
-        const branchName = branches.some((entry) => entry.name === name) ? name : '';
-        return (await callUnary(client, client.createCompute, { ...request, branchName })).compute;
+        return (await callUnary(client, client.createCompute, request, { deadlineMs: LONG_DEADLINE_MS })).compute;
       });
       if (options().json) return printJson(compute);
       const next = `start it with "neon pg start ${compute?.name}"`;

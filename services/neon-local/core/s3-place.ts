@@ -1,12 +1,6 @@
 /** How S3 storages are named and reached: what people give, as the URL that services take and as keys. Keys are never in the URL. Pure. */
 import { StorageError } from '#shared/core/errors.js';
-
-export interface S3Keys {
-  readonly accessKeyId: string;
-  readonly secretAccessKey: string;
-  /** Empty: none. */
-  readonly sessionToken: string;
-}
+import type { S3Keys } from '#shared/core/s3-keys.js';
 
 /** What is given beside the URL; empty texts are not given. */
 export interface S3Input extends S3Keys {

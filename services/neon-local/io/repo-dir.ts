@@ -20,7 +20,7 @@ import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { StorageError } from '#shared/core/errors.js';
 import { ensureDir, pathExists, removeDurable, writeFileDurable } from '#shared/io/files.js';
-import type { S3Keys } from '#shared/io/object-store.js';
+import type { S3Keys } from '#shared/core/s3-keys.js';
 import { z } from 'zod';
 import { emptyCatalog, readCatalog } from '../core/catalog-schema.js';
 import type { Catalog } from '../core/catalog-schema.js';

@@ -63,7 +63,7 @@ const pgRoutes: Route[] = [
     body: {
       name: z.string(),
       storage_name: z.string().default('').describe('with no branch_name: a new database is made there'),
-      branch_name: z.string().default(''),
+      branch_name: z.string().default('').describe('default: the one called as the compute, else main'),
       pg_port: z.number().int().min(0).max(65535).default(0),
       settings: z.record(z.string(), z.string()).default({}),
       suspend_after_s: z.number().int().min(0).default(0),

@@ -63,13 +63,18 @@ export function computeMessage(daemon: Daemon, entry: ComputeEntry): Compute {
   };
 }
 
-/** Where a new compute's data lies. With a storage and no branch, and no branch called as the compute, a new database is made. */
+/**
+ * Where a new compute's data lies. No branch named: the one called as the compute; without such a one main, or, when a storage is named, a
+ * new database there.
+ */
 async function placeOf(daemon: Daemon, request: CreateComputeRequest): Promise<BranchEntry> {
   const { storageName, name } = request;
   if (storageName !== '') findStorage(daemon.catalog, storageName);
   if (request.branchName !== '' || storageName === '') {
     const tenant = resolveTenant(daemon.catalog, request.tenantId, storageName);
-    return findBranch(daemon.catalog, tenant, request.branchName === '' ? MAIN_BRANCH : request.branchName);
+    const isThere = daemon.catalog.branches.some((entry) => entry.tenantId === tenant && entry.name === name);
+    const usual = isThere ? name : MAIN_BRANCH;
+    return findBranch(daemon.catalog, tenant, request.branchName === '' ? usual : request.branchName);
   }
   if (name === '') throw new StorageError('invalid', 'name the compute');
   checkFlatName('compute', name);

@@ -9,11 +9,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { errorText, StorageError } from '#shared/core/errors.js';
 import { openObjectStore } from '#shared/io/object-store.js';
+import { LONG } from '#shared/testing/long.js';
 import { FailingFiles } from './testing/failing-files.js';
 import type { FailureEffect } from './testing/failing-files.js';
 import { Acknowledged, checkAcknowledged, live, loadAll, toyEnv } from './testing/toy-life.js';
 
-const LONG = process.env['NEON_LONG'] === '1';
 /** Has no divisor in common with the number of ways, so that all come up. */
 const STEP = 5;
 

@@ -14,6 +14,7 @@ import type { ObjectStore } from '#shared/io/object-store.js';
 import { createBucket } from '#shared/io/testing/s3-checks.js';
 import { useCredentials } from '#shared/io/testing/s3-credentials.js';
 import { S3Fake } from '#shared/io/testing/s3-fake.js';
+import { LONG, long } from '#shared/testing/long.js';
 import { checkNewest, claimGeneration } from '../tenant/generations.js';
 import { layerKey } from './object-keys.js';
 import { TenantGate } from './tenant-gate.js';
@@ -138,9 +139,6 @@ async function rivalAt({ raw, dir, call, afterEffect, asks = true }: Case): Prom
   return found !== null;
 }
 
-/** `npm run s3`: at every operation, not at every other. */
-const LONG = process.env['NEON_LONG'] === '1';
-
 describe('a tenant attached twice', function () {
   this.timeout(120_000);
   let dir: string;
@@ -167,14 +165,14 @@ describe('a tenant attached twice', function () {
 
   for (const afterEffect of [false, true]) {
     it(`loses nothing, the rival coming ${afterEffect ? 'after' : 'before'} the effect of an operation`, async () => {
+      // The long form: at every operation, not at every other.
       const step = LONG ? 1 : 2;
       const { count } = await everywhere({ afterEffect, step, asks: true });
       assert.ok(count >= 35 / step - 1, `only ${count} operations were tried`);
     });
   }
 
-  it('would be noticed to lose something if the older one did not ask', async function () {
-    if (!LONG) this.skip();
+  long('would be noticed to lose something if the older one did not ask', async () => {
     const { failures } = await everywhere({ afterEffect: false, step: 1, asks: false });
     assert.ok(failures.length > 5, `${failures.length} failures`);
   });

@@ -1,10 +1,9 @@
 /** Safekeepers that know of each other through a real broker process. */
 import { strict as assert } from 'node:assert';
 import { once } from 'node:events';
-import { createServer } from 'node:net';
-import type { AddressInfo, Socket } from 'node:net';
 import { lsn } from '#shared/core/lsn.js';
 import { callUnary, createClient } from '#shared/rpc/client.js';
+import { MuteServer } from '#shared/rpc/testing/mute-server.js';
 import { silentLogger } from '#shared/runtime/log.js';
 import {
   BrokerServiceClient,
@@ -37,20 +36,15 @@ describe('broker link', () => {
   });
 
   it('finds a broker again after one that took the connection and said nothing', async () => {
-    const mute = createServer();
-    mute.listen(0, '127.0.0.1');
-    await once(mute, 'listening');
-    const sockets: Socket[] = [];
-    mute.on('connection', (socket) => sockets.push(socket));
-    const brokerAddr = `127.0.0.1:${(mute.address() as AddressInfo).port}`;
+    await using mute = await MuteServer.listen();
+    const brokerAddr = mute.addr;
     const cluster = await TestCluster.start(1);
     const { timelines } = cluster.node(0).safekeeper;
     const options = { nodeId: 9, grpcAddr: '', httpAddr: '', availabilityZone: '', timelines, log: silentLogger };
     const link = new BrokerLink({ ...options, brokerAddr });
     link.start();
-    await once(mute, 'connection');
-    // What is open stays open, as behind a firewall that lost its memory.
-    mute.close();
+    await mute.connected();
+    mute.stopListening();
     const broker = await startBroker(brokerAddr);
     const client = createClient(BrokerServiceClient, brokerAddr);
     try {
@@ -58,7 +52,6 @@ describe('broker link', () => {
     } finally {
       link.stop();
       client.close();
-      for (const socket of sockets) socket.destroy();
       await cluster.stop();
       broker.child.kill('SIGTERM');
     }

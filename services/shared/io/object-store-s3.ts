@@ -19,11 +19,12 @@ import {
 import type { HeadObjectCommandOutput, ListObjectsV2CommandOutput } from '@aws-sdk/client-s3';
 import { StorageError } from '../core/errors.js';
 import { crcText, digestFile, fileBody, readBody, saveBody } from './object-body.js';
+import type { S3Keys } from '../core/s3-keys.js';
 import type { IncomingBody } from './object-body.js';
 import { retryPolicy, withRetries } from './object-retry.js';
 import type { Attempt, RetryPolicy } from './object-retry.js';
 import { compareObjectKeys, isValidObjectKey } from './object-store.js';
-import type { ObjectInfo, ObjectStore, S3Keys, StoreOptions } from './object-store.js';
+import type { ObjectInfo, ObjectStore, StoreOptions } from './object-store.js';
 import { explainS3Error, statusOf } from './s3-errors.js';
 import { uploadInParts } from './s3-multipart.js';
 

@@ -3,6 +3,7 @@
  * with one content, or rewritten whole. `put` is durable when it returns; a reader sees the old or the new object, never a part. What
  * was written is seen by every later read and listing, whoever makes it. No key may be the directory of another ("a" and "a/b").
  */
+import type { S3Keys } from '../core/s3-keys.js';
 import { openLocalStore } from './object-store-local.js';
 
 export interface ObjectInfo {
@@ -39,13 +40,6 @@ export interface ObjectStore {
   listPrefixes(prefix: string, signal?: AbortSignal): Promise<string[]>;
   /** Removes keys; missing ones are fine. */
   delete(keys: readonly string[], signal?: AbortSignal): Promise<void>;
-}
-
-/** Keys of an S3 API; `sessionToken` '' = none. */
-export interface S3Keys {
-  readonly accessKeyId: string;
-  readonly secretAccessKey: string;
-  readonly sessionToken: string;
 }
 
 /** Of a store that is reached over a network. */

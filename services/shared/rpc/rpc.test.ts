@@ -20,6 +20,7 @@ import { clientStream, setRpcLogger, unary } from './handlers.js';
 import { startGrpcServer } from './server.js';
 import type { GrpcServer } from './server.js';
 import { bufCurl } from './testing/buf-curl.js';
+import { MuteServer } from './testing/mute-server.js';
 
 describe('rpc', () => {
   let server: GrpcServer;
@@ -150,15 +151,8 @@ describe('rpc', () => {
   });
 
   it('gives up a stream to somebody who takes the connection and says nothing', async () => {
-    const silent = createServer();
-    await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
-    let open = 0;
-    silent.on('connection', (socket) => {
-      open += 1;
-      socket.on('error', () => undefined).on('close', () => (open -= 1));
-      socket.resume();
-    });
-    const caller = createClient(BrokerServiceClient, `127.0.0.1:${(silent.address() as AddressInfo).port}`);
+    await using mute = await MuteServer.listen();
+    const caller = createClient(BrokerServiceClient, mute.addr);
     const subscription = caller.subscribeByFilter({ types: [], ttid: undefined });
     const published = Promise.withResolvers<Error | null>();
     caller.publishSafekeeperInfo(published.resolve).on('error', () => undefined);
@@ -166,10 +160,9 @@ describe('rpc', () => {
     assert.equal(fromGrpcError(error).kind, 'unavailable');
     assert.equal(fromGrpcError(await published.promise).kind, 'unavailable');
     // It connects anew; then the caller has enough, and nothing is left of that either.
-    while (open === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    while (mute.openCount === 0) await new Promise((resolve) => setTimeout(resolve, 5));
     caller.close();
-    while (open > 0) await new Promise((resolve) => setTimeout(resolve, 5));
-    silent.close();
+    while (mute.openCount > 0) await new Promise((resolve) => setTimeout(resolve, 5));
   });
 
   it('serves reflection and health to a foreign client', async () => {

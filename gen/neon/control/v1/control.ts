@@ -216,7 +216,7 @@ export interface CreateComputeRequest {
   name: string;
   /** Tenant; empty = default. */
   tenantId: string;
-  /** Branch; empty = "main". */
+  /** Branch; empty = the one called as the compute, else "main". */
   branchName: string;
   /** Port of Postgres; 0 = a free one. */
   pgPort: number;
