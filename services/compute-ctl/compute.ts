@@ -6,7 +6,7 @@
  * place: the compute goes through `termination_pending_immediate` with the reason as its error, and exits.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { errorKind, errorText, StorageError } from '#shared/core/errors.js';
+import { asStorageError, errorKind, errorText, StorageError } from '#shared/core/errors.js';
 import { formatTtid } from '#shared/core/ids.js';
 import { formatLsn, INVALID_LSN } from '#shared/core/lsn.js';
 import type { Lsn } from '#shared/core/lsn.js';
@@ -22,6 +22,7 @@ import type { ComputeStatus } from './core/status.js';
 import { Instance } from './instance.js';
 import { ActivityMonitor } from './io/activity-monitor.js';
 import type { ServerAddress } from './io/catalog.js';
+import type { Host } from './io/host.js';
 import { retryUnavailable } from './io/retry.js';
 import type { SpecSource } from './io/spec-source.js';
 
@@ -30,6 +31,14 @@ export const EXIT_FENCED = 3;
 const EXIT_FAILED = 1;
 
 export type StopMode = 'fast' | 'immediate';
+
+export interface ComputeParts {
+  readonly config: ComputeConfig;
+  readonly log: Logger;
+  readonly host: Host;
+  /** When this process became a compute, milliseconds since its start. */
+  readonly bornMs: number;
+}
 
 export class Compute {
   /** Exit code, once the process has no reason to live any more. */
@@ -44,6 +53,8 @@ export class Compute {
   private readonly log: Logger;
   private readonly source: SpecSource | null;
   private readonly monitor: ActivityMonitor;
+  private readonly host: Host;
+  private readonly bornMs: number;
   private readonly end: (exitCode: number) => void;
   private readonly idle: () => void;
   /** Aborted by a signal: waits for somebody to look are cut short. */
@@ -61,9 +72,12 @@ export class Compute {
   /** Wakes the pause before a refresh is tried again. */
   private wake: () => void = () => undefined;
 
-  constructor(config: ComputeConfig, log: Logger, source: SpecSource | null) {
+  /** `source`: null = somebody brings a spec. */
+  constructor({ config, log, host, bornMs }: ComputeParts, source: SpecSource | null) {
     this.config = config;
     this.log = log;
+    this.host = host;
+    this.bornMs = bornMs;
     this.source = source;
     this.monitor = new ActivityMonitor(log);
     const { promise, resolve } = Promise.withResolvers<number>();
@@ -85,7 +99,7 @@ export class Compute {
       term: proposer !== undefined && proposer.startLsn !== INVALID_LSN ? proposer.term : 0,
       timings: this.timings,
       connstr: this.config.connstr,
-      startTimeMs: Date.now() - performance.now(),
+      startTimeMs: Date.now() - (performance.now() - this.bornMs),
       lastActiveMs: this.monitor.lastActiveMs,
       pendingRestart: this.instance?.pendingRestart ?? [],
     };
@@ -111,7 +125,7 @@ export class Compute {
     const first = await this.firstSpec();
     if (first === null) return this.phase === 'empty' && !this.hurry.signal.aborted ? 'empty' : 'ended';
     if (!canTake(this.phase, 'start')) return 'ended';
-    this.timings.waitForSpecMs = performance.now();
+    this.timings.waitForSpecMs = performance.now() - this.bornMs;
     this.step('start');
     try {
       if (first instanceof StorageError) throw first;
@@ -121,7 +135,7 @@ export class Compute {
       return 'ended';
     }
     this.step('ready');
-    this.announceRunning(0);
+    this.announceRunning(this.bornMs);
     return 'running';
   }
 
@@ -185,9 +199,10 @@ export class Compute {
     }
     await this.instance?.stopAtOnce();
     this.spec = spec;
-    const { config, log, timings, leastLsn } = this;
+    const { config, host, log, timings, leastLsn } = this;
     const created: Instance = new Instance({
       config,
+      host,
       log,
       timings,
       leastLsn,
@@ -216,7 +231,7 @@ export class Compute {
   private async runConfiguration(spec: ComputeSpec): Promise<void> {
     const sinceMs = performance.now();
     this.step('take');
-    if (this.instance === null) this.timings.waitForSpecMs = sinceMs;
+    if (this.instance === null) this.timings.waitForSpecMs = sinceMs - this.bornMs;
     try {
       await this.apply(spec);
     } catch (error) {
@@ -419,8 +434,4 @@ function exitCodeOf(error: unknown): number {
   let at: unknown = error;
   while (errorKind(at) === 'cancelled' && at instanceof Error && at.cause !== undefined) at = at.cause;
   return errorKind(at) === 'fenced' ? EXIT_FENCED : EXIT_FAILED;
-}
-
-function asStorageError(error: unknown): StorageError {
-  return error instanceof StorageError ? error : new StorageError('internal', errorText(error), { cause: error });
 }

@@ -12,6 +12,7 @@ const count = (fallback: number) => z.coerce.number().int().min(0).default(fallb
 
 const options = {
   ...commonOptions,
+  logFile: option('--log-file <path>', 'append the log to this file instead of stderr', z.string().min(1).optional()),
   pgdata: option(
     '-D, --pgdata <dir>',
     'data directory; removed and made anew at each start',
@@ -119,8 +120,9 @@ export function readConfig(
 }
 
 export function makeLogger(config: ComputeConfig): Logger {
-  const { logLevel: level, logPretty: pretty } = config;
-  return createLogger({ service: 'compute_ctl', level, ...(pretty === undefined ? {} : { pretty }) });
+  const { logLevel: level, logPretty: pretty, logFile: file } = config;
+  const optional = { ...(pretty === undefined ? {} : { pretty }), ...(file === undefined ? {} : { file }) };
+  return createLogger({ service: 'compute_ctl', level, ...optional });
 }
 
 /** Where the spec comes from; null: nowhere, somebody will bring it. Throws StorageError `invalid` when two places are named. */

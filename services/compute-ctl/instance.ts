@@ -8,7 +8,7 @@
 import { rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { errorText, StorageError } from '#shared/core/errors.js';
+import { asStorageError, errorText, StorageError } from '#shared/core/errors.js';
 import { formatLsn, INVALID_LSN } from '#shared/core/lsn.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import { formatAddr } from '#shared/core/addr.js';
@@ -20,19 +20,21 @@ import { renderPgHba, renderPostgresConf } from './core/postgres-conf.js';
 import type { ComputeSpec } from './core/spec.js';
 import { needsNewStart } from './core/spec-change.js';
 import type { StartTimings } from './core/status.js';
-import { postgresAccount } from './io/account.js';
 import type { Account } from './io/account.js';
+import { BackupFetch } from './io/backup-fetch.js';
+import type { BackupFetchOptions } from './io/backup-fetch.js';
 import { applyCatalog } from './io/catalog.js';
 import type { ServerAddress } from './io/catalog.js';
 import { CommitFeed } from './io/commit-feed.js';
 import { FeedbackFile } from './io/feedback-file.js';
 import type { Throttling } from './io/feedback-file.js';
+import type { Host } from './io/host.js';
 import { timelineFacts } from './io/pageserver-client.js';
 import type { TimelineFacts } from './io/pageserver-client.js';
 import type { LsnLease } from './io/lsn-lease.js';
 import { lastWal } from './io/last-files.js';
 import { makeSocketDir, writeOwned } from './io/pgdata.js';
-import { findPostgres, PostgresProcess, stopLeftover } from './io/postgres-process.js';
+import { PostgresProcess, stopLeftover } from './io/postgres-process.js';
 import type { PostgresBinary } from './io/postgres-process.js';
 import { announceStorage, applySettings } from './io/reload.js';
 import { orAborted, retryUnavailable } from './io/retry.js';
@@ -48,6 +50,7 @@ const COMMIT_WAIT_MS = 5_000;
 
 export interface InstanceOptions {
   readonly config: ComputeConfig;
+  readonly host: Host;
   readonly log: Logger;
   readonly timings: StartTimings;
   /** WAL that this timeline must have at the least; a start before it would lose commits. INVALID_LSN: not known. */
@@ -58,13 +61,15 @@ export interface InstanceOptions {
   onCommitLatency(latencyMs: number): void;
 }
 
-/** What the start needs before it can talk to storage. */
+/** What the start needs before it can talk to safekeepers. */
 interface Groundwork {
   readonly spec: ComputeSpec;
   readonly facts: TimelineFacts;
   readonly binary: PostgresBinary;
   readonly account: Account | null;
   readonly server: ServerAddress;
+  /** Of a primary: the base backup that its term probably starts at. */
+  readonly newest: BackupFetch | null;
 }
 
 export interface Stopped {
@@ -94,6 +99,8 @@ export class Instance {
   private closing = false;
   private lost: StorageError | null = null;
   private up = false;
+  /** Resolves when Postgres' WAL goes to the safekeepers, or never will. */
+  private attaching: Promise<void> = Promise.resolve();
 
   constructor(options: InstanceOptions) {
     this.options = options;
@@ -149,8 +156,8 @@ export class Instance {
     const ground = await orAborted(this.prepareGround(spec), signal);
     this.ground = ground;
     reachStep('ground');
-    if (spec.mode.kind === 'primary') await this.startPrimary(ground);
-    else await this.startStandby(ground);
+    if (ground.newest === null) await this.startStandby(ground);
+    else await this.startPrimary(ground, ground.newest);
   }
 
   /** A server that does not write: no election, no walproposer, and nothing to apply. */
@@ -168,9 +175,9 @@ export class Instance {
     timings.startPostgresMs = performance.now() - startedMs;
   }
 
-  private async startPrimary(ground: Groundwork): Promise<void> {
+  private async startPrimary(ground: Groundwork, newest: BackupFetch): Promise<void> {
     const { signal } = this.stopping;
-    this.session = this.openSession(ground);
+    this.session = this.openSession(ground, newest);
     this.startLsn = await this.session.prepare();
     reachStep('base-backup');
     const { leastLsn } = this.options;
@@ -182,7 +189,6 @@ export class Instance {
     const walDir = join(this.options.config.pgdata, 'pg_wal');
     this.session.runner.source.attachPostgres({ startLsn: this.startLsn, walDir, segSize });
     await orAborted(this.startPostgres(ground, this.session), signal);
-    reachStep('attached');
     await this.configureCatalog(ground.server, ground.spec);
     reachStep('catalog');
   }
@@ -223,15 +229,11 @@ export class Instance {
     const { log } = this;
     const { signal } = this.stopping;
     const connstr = parseConnstr(config.connstr);
-    const factsOfTimeline = retryUnavailable({ what: 'ask the page server for the timeline', log, signal }, () =>
+    const [{ binary, account }] = await Promise.all([this.options.host.facts(), stopLeftover(config.pgdata, log)]);
+    const newest = spec.mode.kind === 'primary' ? new BackupFetch(this.fetchOptions(spec, account), INVALID_LSN) : null;
+    const facts = await retryUnavailable({ what: 'ask the page server for the timeline', log, signal }, () =>
       timelineFacts(spec.pageserverGrpcAddr, spec.pageserverTtid, signal),
     );
-    const [facts, binary, account] = await Promise.all([
-      factsOfTimeline,
-      findPostgres(config.pgbin),
-      postgresAccount(config.pgUser),
-      stopLeftover(config.pgdata, log),
-    ]);
     if (Math.floor(binary.version / 10_000) !== facts.pgMajor) {
       throw new StorageError(
         'invalid',
@@ -241,17 +243,22 @@ export class Instance {
     this.socketDir = await makeSocketDir(config.pgdata, account);
     const port = Number(spec.settings.get('port') ?? connstr.port ?? DEFAULT_PORT);
     const server = { socketDir: this.socketDir, port, user: connstr.user ?? 'cloud_admin' };
-    return { spec, facts, binary, account, server };
+    return { spec, facts, binary, account, server, newest };
   }
 
-  private openSession(ground: Groundwork): StorageSession {
+  private fetchOptions(spec: ComputeSpec, account: Account | null): BackupFetchOptions {
+    const { config, timings } = this.options;
+    const { pageserverGrpcAddr: addr, pageserverTtid: ttid } = spec;
+    return { addr, ttid, pgdata: config.pgdata, account, log: this.log, timings, signal: this.stopping.signal };
+  }
+
+  private openSession(ground: Groundwork, newest: BackupFetch): StorageSession {
     const { spec, facts, account } = ground;
     const options = {
       spec,
       facts,
-      account,
       pgVersion: ground.binary.version,
-      pgdata: this.options.config.pgdata,
+      fetch: this.fetchOptions(spec, account),
       walWindowBytes: this.options.config.walWindowBytes,
       log: this.log,
       timings: this.options.timings,
@@ -263,7 +270,7 @@ export class Instance {
       onStandbyFeedback: (feedback: StandbyFeedback) => this.feed?.standbysNeed(feedback),
       onFenced: (message: string) => this.onFenced(message),
     };
-    return new StorageSession(options, this.stopping.signal);
+    return new StorageSession(options, newest, this.stopping.signal);
   }
 
   private renderConf(spec: ComputeSpec, server: ServerAddress): string {
@@ -273,7 +280,7 @@ export class Instance {
   }
 
   private async startPostgres(ground: Groundwork, session: StorageSession): Promise<void> {
-    const { account, server } = ground;
+    const { account } = ground;
     const { pgdata } = this.options.config;
     const startedMs = performance.now();
     const { proposer, addrs } = session.runner;
@@ -294,16 +301,24 @@ export class Instance {
     // The base backup came from it. Of its disk nothing is known yet.
     const unknown = { diskConsistentLsn: INVALID_LSN, remoteConsistentLsn: INVALID_LSN };
     this.feedbackFile.put({ lastReceivedLsn: this.startLsn, ...unknown });
-    this.feed = await CommitFeed.attach({
-      server,
+    this.options.timings.startPostgresMs = performance.now() - startedMs;
+    this.attaching = this.attach(ground, session, postgres).catch((error: unknown) => this.lose(asStorageError(error)));
+  }
+
+  /** Beside the first queries: those that write wait for it with their commits. */
+  private async attach(ground: Groundwork, session: StorageSession, postgres: PostgresProcess): Promise<void> {
+    const feed = await CommitFeed.attach({
+      server: ground.server,
       systemId: ground.facts.systemId,
       startLsn: this.startLsn,
       runner: session.runner,
       log: this.log,
       serverRuns: () => postgres.exit === null,
     });
-    this.feed.onLatency = (latencyMs) => this.options.onCommitLatency(latencyMs);
-    this.options.timings.startPostgresMs = performance.now() - startedMs;
+    feed.onLatency = (latencyMs) => this.options.onCommitLatency(latencyMs);
+    this.feed = feed;
+    if (this.lost !== null) feed.close();
+    reachStep('attached');
   }
 
   /** On a filled data directory. Resolves when it takes connections; null when it is not wanted any more. */
@@ -364,6 +379,8 @@ export class Instance {
   async stop(): Promise<Stopped> {
     this.closing = true;
     this.stopping.abort(new StorageError('cancelled', 'the compute is told to stop'));
+    // Stopped before, it would end with WAL that nobody has.
+    await Promise.race([this.attaching, sleep(COMMIT_WAIT_MS, undefined, { ref: false })]);
     let settled = this.lost === null;
     if (this.postgres !== null) {
       const exit = await this.postgres.stop('fast', this.options.config.stopTimeoutMs);

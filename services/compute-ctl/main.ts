@@ -8,17 +8,22 @@ import { initTracing } from '#shared/runtime/tracing.js';
 import { startAutoscaling } from './autoscaling.js';
 import { Compute } from './compute.js';
 import { makeLogger, readConfig, specSource } from './config.js';
+import { Host } from './io/host.js';
+import { waitAsSpare } from './spare.js';
 
 /** The status of a start that takes longer than this can be read while it goes on. */
 const SERVERS_AFTER_MS = 250;
 /** On top of the limits that a stop has inside. */
 const SHUTDOWN_MARGIN_MS = 15_000;
 
-await runMain(async (argv) => {
-  const config = readConfig(argv);
+await runMain(async (args) => {
+  const spare = args[0] === 'spare' ? await waitAsSpare(args.slice(1)) : undefined;
+  if (spare === null) return;
+  const config = readConfig(spare?.argv ?? args);
   const log = makeLogger(config);
   const tracing = await initTracing('compute_ctl', process.env);
-  const compute = new Compute(config, log, specSource(config));
+  const host = spare?.host.serves(config) === true ? spare.host : new Host(config.pgbin, config.pgUser);
+  const compute = new Compute({ config, log, host, bornMs: spare?.atMs ?? 0 }, specSource(config));
   const starting = compute.start();
   // Loading what the servers need would hold up the start, except while it waits for Postgres or, longer, for storage.
   await Promise.race([compute.idles, starting, sleep(SERVERS_AFTER_MS, undefined, { ref: false })]);

@@ -1,10 +1,10 @@
 /**
  * Benchmarks, each as a ratio against a peer measured in the same run:
- * `npm run bench [-- --only getpage,tps --seconds 10 --clients 1,8,16 --scale 10 --rounds 3]`.
+ * `npm run bench [-- --only getpage,tps --seconds 10 --clients 1,8,16 --scale 10 --rounds 3 --starts 20]`.
  *
  *   tps         pgbench simple-update and select-only on a compute, against plain primaries with one and two synchronous standbys
  *   ingest      WAL that piled up while the page server was stopped, against that standby's replay of the same amount
- *   cold-start  from spec to first query, split into steps, against an ordinary start of a plain server
+ *   cold-start  from spec to first query, from a process, and through the connect port, against a plain server
  *   getpage     page reads of each kind from the page server, against a server that sends as many bytes
  *   compaction  merging and image making in the page server against a raw write, and page reads beside them
  *   scale-out   page reads of a tenant with two shards, from two page servers against one
@@ -27,6 +27,7 @@ const { values } = parseArgs({
     clients: { type: 'string', default: '1,8,16' },
     scale: { type: 'string', default: '10' },
     rounds: { type: 'string', default: '3' },
+    starts: { type: 'string', default: '20' },
   },
 });
 const numbers = {
@@ -34,6 +35,7 @@ const numbers = {
   clients: values.clients.split(',').map(Number),
   scale: Number(values.scale),
   rounds: Number(values.rounds),
+  starts: Number(values.starts),
 };
 const wanted = new Set(values.only.split(','));
 
@@ -56,7 +58,7 @@ async function againstPlain(): Promise<void> {
   }
   if (wanted.has('cold-start')) {
     await using plain = await startPlain();
-    say(await benchColdStart(stack, plain.cluster, numbers.rounds + 2));
+    say(await benchColdStart(stack, plain.cluster, numbers.starts));
   }
 }
 

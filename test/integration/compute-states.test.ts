@@ -89,7 +89,7 @@ describe('compute_ctl: states and servers', function () {
     for (const step of ['wait_for_spec_ms', 'sync_safekeepers_ms', 'start_postgres_ms', 'total_startup_ms']) {
       assert.ok(Number(timings[step]) > 0, `${step}: ${String(timings[step])}`);
     }
-    assert.ok(Number(timings['basebackup_bytes']) > 100_000);
+    assert.ok(Number(timings['basebackup_bytes']) > 10_000);
   });
 
   interface RoleJson {

@@ -54,7 +54,7 @@ cache_table_attach(void)
 	cache = ShmemInitStruct("neon cache table", sizeof(CacheShared), &found);
 	if (found)
 		return;
-	memset(cache, 0, sizeof(*cache));
+	/* New shared memory is zeros; writing them again would touch all of it at each start. */
 	pg_atomic_init_u64(&cache->bytes, 0);
 	pg_atomic_init_u64(&cache->epoch, 1);
 	/* Files left by a server that crashed hold pages newer than the position that recovery starts from. */

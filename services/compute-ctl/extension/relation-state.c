@@ -72,12 +72,7 @@ relation_state_attach(void)
 	if (!found)
 		pg_atomic_init_u32(insertion_clock, 1);
 	entries = ShmemInitStruct("neon relation state", table_bytes(), &found);
-	if (!found)
-	{
-		memset(entries, 0, table_bytes());
-		for (uint32 i = 0; i < set_count() * WAYS; i++)
-			pg_atomic_init_u32(&entries[i].last_used, 0);
-	}
+	/* New shared memory is zeros, which is an empty table; writing them again would touch all of it at each start. */
 }
 
 static uint32

@@ -1,6 +1,10 @@
 /** Fetches a base backup from the page server and unpacks it. Complete only with its trailer, whose size and checksum must match. */
 import { PageServiceClient } from '#gen/neon/pageserver/v1/page_service.js';
-import type { BaseBackupHeader as WireHeader, GetBaseBackupResponse } from '#gen/neon/pageserver/v1/page_service.js';
+import type {
+  BaseBackupHeader as WireHeader,
+  GetBaseBackupResponse,
+  WalSegmentFile,
+} from '#gen/neon/pageserver/v1/page_service.js';
 import { StorageError } from '#shared/core/errors.js';
 import type { TenantTimelineId } from '#shared/core/ids.js';
 import { lsnFromWire, lsnToWire } from '#shared/core/lsn.js';
@@ -10,7 +14,7 @@ import { checkSegmentSize } from '#shared/postgres/wal-layout.js';
 import { createClient, traceMetadata } from '#shared/rpc/client.js';
 import { fromGrpcError } from '#shared/rpc/error-map.js';
 import type { Account } from './account.js';
-import { recreateDir, TarUnpacker } from './pgdata.js';
+import { recreateDir, TarUnpacker, writeWalSegment } from './pgdata.js';
 
 export interface BaseBackupHeader {
   readonly lsn: Lsn;
@@ -66,6 +70,7 @@ class BackupReceiver {
   private readonly request: BaseBackupRequest;
   private header: BaseBackupHeader | null = null;
   private unpacker: TarUnpacker | null = null;
+  private readonly segments: WalSegmentFile[] = [];
   private bytes = 0;
   private crcState = 0xffff_ffff;
   private complete = false;
@@ -79,11 +84,17 @@ class BackupReceiver {
     if (part === undefined || this.complete)
       throw new StorageError('corrupt', 'the base backup has a part that does not belong there');
     if (part.$case === 'header') return this.takeHeader(part.value);
-    if (this.unpacker === null) throw new StorageError('corrupt', 'the base backup does not begin with its header');
+    if (this.unpacker === null || this.header === null) {
+      throw new StorageError('corrupt', 'the base backup does not begin with its header');
+    }
     if (part.$case === 'chunk') {
-      this.bytes += part.value.length;
-      this.crcState = crc32cUpdate(this.crcState, part.value, 0, part.value.length);
+      this.count(part.value);
       return this.unpacker.write(part.value);
+    }
+    if (part.$case === 'walSegment') {
+      for (const { data } of part.value.pieces) this.count(data);
+      this.segments.push(part.value);
+      return;
     }
     const crc = (this.crcState ^ 0xffff_ffff) >>> 0;
     if (part.value.totalBytes !== BigInt(this.bytes) || part.value.crc32c !== crc) {
@@ -93,7 +104,14 @@ class BackupReceiver {
       );
     }
     await this.unpacker.finish();
+    const { dir, account } = this.request;
+    for (const segment of this.segments) writeWalSegment({ dir, account, segSize: this.header.segSize }, segment);
     this.complete = true;
+  }
+
+  private count(bytes: Uint8Array): void {
+    this.bytes += bytes.length;
+    this.crcState = crc32cUpdate(this.crcState, bytes, 0, bytes.length);
   }
 
   result(): { header: BaseBackupHeader; bytes: number } {
@@ -119,6 +137,6 @@ class BackupReceiver {
     this.request.onHeader(this.header);
     const { dir, account } = this.request;
     await recreateDir(dir, account);
-    this.unpacker = new TarUnpacker({ dir, account, segSize: wire.walSegSize });
+    this.unpacker = new TarUnpacker({ dir, account });
   }
 }

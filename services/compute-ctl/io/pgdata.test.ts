@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pack } from 'tar-stream';
 import { StorageError } from '#shared/core/errors.js';
-import { makeSocketDir, recreateDir, TarUnpacker } from './pgdata.js';
+import { makeSocketDir, recreateDir, TarUnpacker, writeWalSegment } from './pgdata.js';
 
 const SEG_SIZE = 1 << 20;
 
@@ -32,22 +32,20 @@ describe('data directory', () => {
   afterEach(() => rmSync(join(dir, '..'), { recursive: true, force: true }));
 
   async function unpack(tar: Buffer, chunkBytes: number): Promise<void> {
-    const unpacker = new TarUnpacker({ dir, account: null, segSize: SEG_SIZE });
+    const unpacker = new TarUnpacker({ dir, account: null });
     for (let at = 0; at < tar.length; at += chunkBytes) await unpacker.write(tar.subarray(at, at + chunkBytes));
     await unpacker.finish();
   }
 
-  it('is filled from a tar in pieces of any size, with whole WAL segments', async () => {
+  it('is filled from a tar in pieces of any size', async () => {
     const big = Buffer.alloc(300_000, 7);
     const wal = Buffer.alloc(20_000, 9);
-    const segment = '000000010000000000000001';
     const tar = await tarOf([
       { name: 'global/', type: 'directory' },
       { name: 'pg_wal', type: 'directory' },
       { name: 'PG_VERSION', bytes: Buffer.from('15\n') },
       { name: 'global/big', bytes: big },
       { name: 'empty' },
-      { name: `pg_wal/${segment}`, bytes: wal },
       { name: 'pg_wal/other', bytes: wal },
     ]);
     for (const chunkBytes of [100, 513, 65_536, tar.length]) {
@@ -56,10 +54,31 @@ describe('data directory', () => {
       assert.equal(readFileSync(join(dir, 'PG_VERSION'), 'utf8'), '15\n');
       assert.equal(Buffer.compare(readFileSync(join(dir, 'global/big')), big), 0);
       assert.equal(statSync(join(dir, 'empty')).size, 0);
-      assert.equal(statSync(join(dir, 'pg_wal', segment)).size, SEG_SIZE);
       assert.equal(statSync(join(dir, 'pg_wal/other')).size, wal.length);
       assert.equal(statSync(join(dir, 'global')).mode & 0o777, 0o700);
       assert.equal(statSync(join(dir, 'PG_VERSION')).mode & 0o777, 0o600);
+    }
+  });
+
+  it('gets whole WAL segments, made of the pieces that are not zeros', async () => {
+    await unpack(await tarOf([{ name: 'pg_wal', type: 'directory' }]), 4096);
+    const to = { dir, account: null, segSize: SEG_SIZE };
+    const name = '000000010000000000000001';
+    const pieces = [
+      { offset: 0, data: Buffer.from('header') },
+      { offset: SEG_SIZE - 4, data: Buffer.from('tail') },
+    ];
+    writeWalSegment(to, { name, sizeBytes: SEG_SIZE, pieces });
+    const wanted = Buffer.alloc(SEG_SIZE);
+    for (const { offset, data } of pieces) wanted.set(data, offset);
+    assert.ok(readFileSync(join(dir, 'pg_wal', name)).equals(wanted));
+    const other = '000000010000000000000002';
+    for (const wrong of [
+      { name: '../escape', sizeBytes: SEG_SIZE, pieces },
+      { name: other, sizeBytes: SEG_SIZE / 2, pieces },
+      { name: other, sizeBytes: SEG_SIZE, pieces: [{ offset: SEG_SIZE - 3, data: Buffer.from('tail') }] },
+    ]) {
+      assert.throws(() => writeWalSegment(to, wrong), StorageError);
     }
   });
 

@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join, normalize, resolve } from 'node:path';
 import { extract } from 'tar-stream';
 import type { Extract, ExtractEvents, Header } from 'tar-stream';
+import type { WalSegmentFile } from '#gen/neon/pageserver/v1/page_service.js';
 import { StorageError } from '#shared/core/errors.js';
 import { parseSegmentName } from '#shared/postgres/wal-layout.js';
 import type { Account } from './account.js';
@@ -59,14 +60,12 @@ export class TarUnpacker {
   private readonly tar: Extract;
   private readonly dir: string;
   private readonly account: Account | null;
-  private readonly segSize: number;
   private readonly done: Promise<void>;
   private entryCount = 0;
 
-  constructor(options: { dir: string; account: Account | null; segSize: number }) {
+  constructor(options: { dir: string; account: Account | null }) {
     this.dir = options.dir;
     this.account = options.account;
-    this.segSize = options.segSize;
     this.tar = extract();
     this.done = new Promise((resolve, reject) => {
       this.tar.on('finish', () => resolve());
@@ -146,15 +145,32 @@ export class TarUnpacker {
       }
     });
     stream.on('error', (error) => close(error));
-    stream.on('end', () => {
-      // WAL segments come cut behind their last byte that is not zero; the server wants whole ones.
-      const name = path.slice(join(this.dir, 'pg_wal').length + 1);
-      if (open && dirname(path) === join(this.dir, 'pg_wal') && parseSegmentName(name, this.segSize) !== null) {
-        ftruncateSync(fd, this.segSize);
-      }
-      close();
-    });
+    stream.on('end', () => close());
   }
+}
+
+/** Zeros but for the pieces. Throws StorageError `corrupt` when it is no file of pg_wal, or a piece lies outside. */
+export function writeWalSegment(
+  to: { dir: string; account: Account | null; segSize: number },
+  { name, sizeBytes, pieces }: WalSegmentFile,
+): void {
+  if (parseSegmentName(name, to.segSize) === null || sizeBytes !== to.segSize) {
+    throw new StorageError('corrupt', `the base backup has a WAL segment "${name}" of ${sizeBytes} bytes`);
+  }
+  const path = join(to.dir, 'pg_wal', name);
+  const fd = openSync(path, 'wx', FILE_MODE);
+  try {
+    for (const { offset, data } of pieces) {
+      if (offset + data.length > sizeBytes) {
+        throw new StorageError('corrupt', `the base backup has bytes behind the end of ${name}`);
+      }
+      for (let done = 0; done < data.length;) done += writeSync(fd, data, done, data.length - done, offset + done);
+    }
+    ftruncateSync(fd, sizeBytes);
+  } finally {
+    closeSync(fd);
+  }
+  own(path, to.account);
 }
 
 function asError(error: unknown): Error {

@@ -7,6 +7,7 @@
  */
 import { execFile, spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
+import { watch } from 'node:fs';
 import { readFile, readlink, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -16,7 +17,8 @@ import { StorageError } from '#shared/core/errors.js';
 import type { Logger } from '#shared/runtime/log.js';
 import type { Account } from './account.js';
 
-const POLL_MS = 2;
+const POLL_MS = 50;
+const PID_FILE = 'postmaster.pid';
 const LOG_LINES_KEPT = 20;
 const LOG_LINE_CHARS_MAX = 4_000;
 const KILL_AFTER_MS = 5_000;
@@ -93,13 +95,25 @@ export class PostgresProcess {
 
   /** Waits until it takes connections. Throws `unavailable` when it ends before, or after `timeoutMs`. */
   async ready(timeoutMs: number): Promise<void> {
-    const path = join(this.pgdata, 'postmaster.pid');
-    for (const endMs = Date.now() + timeoutMs; Date.now() < endMs; await sleep(POLL_MS)) {
-      if (this.exit !== null) throw new StorageError('unavailable', `Postgres did not start: ${this.lastWords()}`);
-      // Line 8 is the state, padded with spaces.
-      const text = await readFile(path, 'utf8').catch(() => '');
-      const state = text.split('\n')[7]?.trim();
-      if (state === 'ready' || state === 'standby') return;
+    const path = join(this.pgdata, PID_FILE);
+    let changed = Promise.withResolvers<void>();
+    const watcher = watch(this.pgdata, (_event, name) => {
+      if (name === PID_FILE) changed.resolve();
+    });
+    // Where changes cannot be watched, the pauses are what is left.
+    watcher.on('error', () => undefined);
+    try {
+      for (const endMs = Date.now() + timeoutMs; Date.now() < endMs;) {
+        if (this.exit !== null) throw new StorageError('unavailable', `Postgres did not start: ${this.lastWords()}`);
+        // Line 8 is the state, padded with spaces.
+        const text = await readFile(path, 'utf8').catch(() => '');
+        const state = text.split('\n')[7]?.trim();
+        if (state === 'ready' || state === 'standby') return;
+        await Promise.race([changed.promise, this.exited, sleep(POLL_MS)]);
+        changed = Promise.withResolvers();
+      }
+    } finally {
+      watcher.close();
     }
     throw new StorageError('unavailable', `Postgres did not get ready within ${timeoutMs} ms: ${this.lastWords()}`);
   }
@@ -136,7 +150,7 @@ function commandLine(options: PostgresOptions): { command: string; args: string[
 
 /** Stops a Postgres that still works in `pgdata`, left over from an earlier life. */
 export async function stopLeftover(pgdata: string, log: Logger): Promise<void> {
-  const text = await readFile(join(pgdata, 'postmaster.pid'), 'utf8').catch(() => '');
+  const text = await readFile(join(pgdata, PID_FILE), 'utf8').catch(() => '');
   const pid = Number(text.split('\n')[0]);
   if (!Number.isSafeInteger(pid) || pid <= 1) return;
   // A postmaster's working directory is its data directory: so a reused process id is not mistaken for it.

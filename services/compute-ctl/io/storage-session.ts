@@ -1,7 +1,7 @@
 /**
  * This compute's hold on its timeline: the walproposer's runner, and the way to a filled data directory.
  *
- * The base backup of the page server's newest position is fetched at once, beside the election: mostly that is where the term starts. When
+ * The base backup of the page server's newest position is under way already, beside the election: mostly that is where the term starts. When
  * the election says otherwise, the one at the term's start is fetched instead, while the quorum is still being brought there; the page
  * server waits until that position is committed and ingested. When all safekeepers are empty the page server's newest position is where
  * the term starts.
@@ -13,12 +13,12 @@ import type { Logger } from '#shared/runtime/log.js';
 import type { PageserverFeedback, StandbyFeedback } from '../core/messages.js';
 import type { ComputeSpec } from '../core/spec.js';
 import type { StartTimings } from '../core/status.js';
-import type { Account } from './account.js';
-import { fetchBaseBackup } from './base-backup.js';
+import { BackupFetch } from './backup-fetch.js';
+import type { BackupFetchOptions } from './backup-fetch.js';
 import type { BaseBackupHeader } from './base-backup.js';
 import type { TimelineFacts } from './pageserver-client.js';
 import { ProposerRunner } from './proposer-runner.js';
-import { orAborted, retryUnavailable } from './retry.js';
+import { orAborted } from './retry.js';
 import { reachStep } from './start-steps.js';
 
 const GREETING_GRACE_MS = 30;
@@ -32,8 +32,8 @@ export interface SessionOptions {
   readonly spec: ComputeSpec;
   readonly facts: TimelineFacts;
   readonly pgVersion: number;
-  readonly pgdata: string;
-  readonly account: Account | null;
+  /** How a base backup at another position is got. */
+  readonly fetch: BackupFetchOptions;
   readonly walWindowBytes: number;
   readonly log: Logger;
   readonly timings: StartTimings;
@@ -43,13 +43,6 @@ export interface SessionOptions {
   onFenced(message: string): void;
 }
 
-interface Fetch {
-  /** INVALID_LSN until the header came, when the newest position was asked. */
-  lsn: Lsn;
-  readonly abort: AbortController;
-  readonly done: Promise<BaseBackupHeader>;
-}
-
 export class StorageSession {
   readonly runner: ProposerRunner;
   private readonly options: SessionOptions;
@@ -57,12 +50,13 @@ export class StorageSession {
   private readonly startedMs = performance.now();
   private readonly recovered: Promise<Lsn>;
   private readonly giveUp: (error: unknown) => void;
-  private fetch: Fetch | null = null;
+  private fetch: BackupFetch;
   private electedLsn: Lsn = INVALID_LSN;
 
-  /** `signal` ends `prepare`; the session itself lives until `close`. */
-  constructor(options: SessionOptions, signal: AbortSignal) {
+  /** `newest`: the fetch of the page server's newest position. `signal` ends `prepare`; the session itself lives until `close`. */
+  constructor(options: SessionOptions, newest: BackupFetch, signal: AbortSignal) {
     this.options = options;
+    this.fetch = newest;
     this.signal = signal;
     const { promise, resolve, reject } = Promise.withResolvers<Lsn>();
     this.recovered = promise;
@@ -107,7 +101,7 @@ export class StorageSession {
 
   /** Resolves with the position where Postgres must start, once a quorum has committed it and the data directory is filled. */
   async prepare(): Promise<Lsn> {
-    this.startFetch(INVALID_LSN);
+    this.follow(this.fetch);
     this.runner.start();
     const startLsn = await orAborted(this.recovered, this.signal);
     const header = await orAborted(this.fetched(), this.signal);
@@ -119,7 +113,6 @@ export class StorageSession {
   private async fetched(): Promise<BaseBackupHeader> {
     for (;;) {
       const { fetch } = this;
-      if (fetch === null) throw new StorageError('internal', 'recovered without an election');
       try {
         const header = await fetch.done;
         if (fetch === this.fetch) return header;
@@ -130,7 +123,7 @@ export class StorageSession {
   }
 
   close(): void {
-    this.fetch?.abort.abort();
+    this.fetch.abort();
     this.runner.close();
   }
 
@@ -149,59 +142,31 @@ export class StorageSession {
   }
 
   private onNeedStartLsn(): void {
-    if (this.fetch === null) this.startFetch(INVALID_LSN);
-    else if (this.fetch.lsn !== INVALID_LSN) this.runner.setStartLsn(this.fetch.lsn);
+    if (this.fetch.lsn !== INVALID_LSN) this.runner.setStartLsn(this.fetch.lsn);
   }
 
   private onElected(startLsn: Lsn): void {
     this.electedLsn = startLsn;
-    const { fetch } = this;
+    const { lsn } = this.fetch;
     // The newest was asked for and has not said where it is: its header decides.
-    if (fetch === null || (fetch.lsn !== startLsn && fetch.lsn !== INVALID_LSN)) this.fetchInstead(startLsn);
+    if (lsn !== startLsn && lsn !== INVALID_LSN) this.fetchInstead(startLsn);
   }
 
   private fetchInstead(lsn: Lsn): void {
-    const before = this.fetch;
-    before?.abort.abort();
-    // The next one fills the same directory.
-    this.startFetch(lsn, before?.done);
+    this.fetch = new BackupFetch(this.options.fetch, lsn, this.fetch);
+    this.follow(this.fetch);
   }
 
-  private startFetch(lsn: Lsn, after?: Promise<unknown>): void {
-    const { spec, pgdata, account, log, timings } = this.options;
-    const abort = new AbortController();
-    const signal = AbortSignal.any([abort.signal, this.signal]);
-    const startedMs = performance.now();
-    const once = async (): Promise<BaseBackupHeader> => {
-      const { header, bytes } = await fetchBaseBackup({
-        addr: spec.pageserverGrpcAddr,
-        ttid: spec.pageserverTtid,
-        lsn: fetch.lsn,
-        dir: pgdata,
-        account,
-        signal,
-        onHeader: (arrived) => this.onHeader(fetch, arrived),
-      });
-      timings.basebackupMs = performance.now() - startedMs;
-      timings.basebackupBytes = bytes;
-      return header;
-    };
-    const run = async (): Promise<BaseBackupHeader> => {
-      await after?.catch(() => undefined);
-      return retryUnavailable({ what: 'fetch the base backup', log, signal }, once);
-    };
-    const fetch: Fetch = { lsn, abort, done: Promise.resolve().then(run) };
+  private follow(fetch: BackupFetch): void {
+    const isWanted = (): boolean => fetch === this.fetch;
     fetch.done.catch((error: unknown) => {
-      if (fetch === this.fetch) this.giveUp(error);
+      if (isWanted()) this.giveUp(error);
     });
-    this.fetch = fetch;
-  }
-
-  private onHeader(fetch: Fetch, header: BaseBackupHeader): void {
-    reachStep('base-backup-header');
-    if (fetch !== this.fetch || fetch.lsn !== INVALID_LSN) return;
-    fetch.lsn = header.lsn;
-    if (this.electedLsn === INVALID_LSN) this.runner.setStartLsn(header.lsn);
-    else if (this.electedLsn !== header.lsn) this.fetchInstead(this.electedLsn);
+    void fetch.located.then((lsn) => {
+      reachStep('base-backup-header');
+      if (!isWanted()) return;
+      if (this.electedLsn === INVALID_LSN) this.runner.setStartLsn(lsn);
+      else if (this.electedLsn !== lsn) this.fetchInstead(this.electedLsn);
+    });
   }
 }

@@ -15,7 +15,8 @@ import { buildComputeSpec } from '../core/compute-spec.js';
 import { choosePort, isPortTaken } from './ports.js';
 import { programPath } from './storage-stack.js';
 import type { StorageStack } from './storage-stack.js';
-import { SupervisedProcess } from './supervised-process.js';
+import { SpareProcess } from './spare-process.js';
+import { childEnv, SupervisedProcess } from './supervised-process.js';
 import type { ProcessState } from './supervised-process.js';
 
 export const DEFAULT_PG_PORT = 55432;
@@ -66,6 +67,8 @@ export interface ComputeManagerOptions {
   readonly freePorts: boolean;
   readonly log: Logger;
   readonly logPath: (name: string) => string;
+  /** Keep a compute_ctl loaded for the next start. */
+  readonly keepSpare: boolean;
 }
 
 export class ComputeManager {
@@ -77,9 +80,22 @@ export class ComputeManager {
   /** Those that were started as replicas and not promoted since. */
   private readonly replicas = new Set<string>();
   private readonly queues = new Map<string, Promise<unknown>>();
+  private readonly spare: SpareProcess | null;
 
   constructor(options: ComputeManagerOptions) {
     this.options = options;
+    const logPath = options.logPath('compute-spare');
+    const { runDir, log, pgBin } = options;
+    const args = ['spare', '--pgbin', join(pgBin, 'postgres')];
+    const script = programPath('compute-ctl');
+    this.spare = options.keepSpare
+      ? new SpareProcess({ script, args, env: childEnv(logPath), logPath, runDir, log })
+      : null;
+  }
+
+  /** A compute will probably be started. */
+  expectStart(): void {
+    this.spare?.refill();
   }
 
   /** One operation at a time for each compute. */
@@ -153,6 +169,8 @@ export class ComputeManager {
         this.forgetWriter(name);
         this.replicas.delete(name);
         throw error;
+      } finally {
+        this.expectStart();
       }
     });
   }
@@ -274,13 +292,14 @@ export class ComputeManager {
       args: () => [
         ...['--pgdata', join(dir, 'pgdata'), '--connstr', computeUrl(pgPort), '--spec-path', specPath],
         ...['--pgbin', join(pgBin, 'postgres'), '--compute-id', name],
-        ...['--listen-grpc', '127.0.0.1:0', '--listen-http', '127.0.0.1:0'],
+        ...['--listen-grpc', '127.0.0.1:0', '--listen-http', '127.0.0.1:0', '--log-file', logPath(`compute-${name}`)],
         // Whoever started it is told of a failure when the process ends, so it must not stay.
         ...['--linger-ms', String(LINGER_MS)],
       ],
       logPath: logPath(`compute-${name}`),
       runDir,
       log,
+      spare: this.spare,
       readyTimeoutMs: timeoutMs,
       restartAfter: (exitCode, wasReady) => wasReady && exitCode !== EXIT_FENCED && exitCode !== 0,
     });
@@ -329,7 +348,8 @@ export class ComputeManager {
   }
 
   async stopAll(): Promise<void> {
-    await Promise.all([...this.processes.keys()].map((name) => this.stop(name, false)));
+    const stops = [...this.processes.keys()].map((name) => this.stop(name, false));
+    await Promise.all([...stops, this.spare?.close()]);
   }
 }
 

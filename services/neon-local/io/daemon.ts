@@ -126,12 +126,14 @@ export class Daemon {
         freePorts: config.freePorts,
         log,
         logPath: (name) => repo.logPath(name),
+        keepSpare: options.env['NEON_SPARE_COMPUTE'] !== '0',
       });
       await computes.removeLeftovers();
       const daemon = new Daemon(options, { config, stack, computes, catalog, taken, release });
       const ports = await daemon.choosePorts();
       await stack.start(taken, catalog.storages);
       await daemon.serve(ports);
+      if (catalog.computes.length > 0) computes.expectStart();
       return daemon;
     } catch (error) {
       await release();

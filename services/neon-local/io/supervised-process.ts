@@ -16,6 +16,7 @@ import type { ReadyLine } from '#shared/runtime/ready.js';
 import type { Logger } from '#shared/runtime/log.js';
 import { afterDeath, NEVER_DIED } from '../core/restart-policy.js';
 import { removePidFile, writePidFile } from './pid-files.js';
+import type { SpareProcess } from './spare-process.js';
 
 export type ProcessState = 'starting' | 'running' | 'backoff' | 'stopped' | 'failed';
 
@@ -31,9 +32,17 @@ export interface ProcessOptions {
   /** On top of our own environment; undefined takes a variable away. */
   readonly env?: Readonly<Record<string, string | undefined>>;
   readonly log: Logger;
+  /** Taken instead of a new process when there is one; it must know `env` already. */
+  readonly spare?: SpareProcess | null;
   readonly readyTimeoutMs: number;
   /** Whether an end with this exit code (null = signal) shall be followed by a new start. */
   readonly restartAfter: (exitCode: number | null, wasReady: boolean) => boolean;
+}
+
+/** Of a process that ends with us. Node keeps compiled code beside the logs, so that a second start need not compile it again. */
+export function childEnv(logPath: string, env: ProcessOptions['env'] = {}): NodeJS.ProcessEnv {
+  const cache = join(dirname(logPath), '.compiled');
+  return { NODE_COMPILE_CACHE: cache, ...process.env, ...env, [EXIT_WITH_PARENT_ENV]: '1' };
 }
 
 /** The end of a log, for error messages. */
@@ -88,20 +97,9 @@ export class SupervisedProcess {
     this.state = 'starting';
     this.ready = null;
     const startedAt = Date.now();
-    const logFile = openSync(options.logPath, 'a', 0o600);
-    const child = spawn(process.execPath, [options.script, ...options.args()], {
-      stdio: ['pipe', 'pipe', logFile],
-      // Node keeps compiled code beside the logs, so that a second start need not compile it again.
-      env: {
-        NODE_COMPILE_CACHE: join(dirname(options.logPath), '.compiled'),
-        ...process.env,
-        ...options.env,
-        [EXIT_WITH_PARENT_ENV]: '1',
-      },
-    });
-    closeSync(logFile);
+    const args = options.args();
+    const child = options.spare?.take(this.name, args) ?? this.spawn(args);
     this.child = child;
-    if (child.pid !== undefined) writePidFile(options.runDir, this.name, child.pid);
     // Writing never happens; the pipe only tells the child that we live.
     child.stdin?.on('error', () => undefined);
     const exited = once(child, 'exit') as Promise<[number | null, NodeJS.Signals | null]>;
@@ -118,6 +116,18 @@ export class SupervisedProcess {
     this.state = 'running';
     options.log.info({ process: this.name, pid: child.pid, tookMs: Date.now() - startedAt }, 'started process');
     return ready;
+  }
+
+  private spawn(args: readonly string[]): ChildProcess {
+    const { script, logPath, runDir, env } = this.options;
+    const logFile = openSync(logPath, 'a', 0o600);
+    const child = spawn(process.execPath, [script, ...args], {
+      stdio: ['pipe', 'pipe', logFile],
+      env: childEnv(logPath, env),
+    });
+    closeSync(logFile);
+    if (child.pid !== undefined) writePidFile(runDir, this.name, child.pid);
+    return child;
   }
 
   private async waitReady(child: ChildProcess): Promise<ReadyLine> {

@@ -1,10 +1,15 @@
-/** PageService.GetBaseBackup: header, tar bytes in chunks, trailer with their sum and CRC-32C. */
-import type { GetBaseBackupRequest, GetBaseBackupResponse } from '#gen/neon/pageserver/v1/page_service.js';
+/** PageService.GetBaseBackup: header, tar bytes in chunks, the files of pg_wal, trailer with the sum and CRC-32C of it all. */
+import type {
+  GetBaseBackupRequest,
+  GetBaseBackupResponse,
+  WalSegmentFile,
+} from '#gen/neon/pageserver/v1/page_service.js';
 import { StorageError } from '#shared/core/errors.js';
 import { parseShardTtid } from '#shared/core/shard.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import { INVALID_LSN, lsnFromWire, lsnToWire } from '#shared/core/lsn.js';
 import { normalizeLsn } from '#shared/postgres/wal-layout.js';
+import type { SegmentFile } from '#shared/postgres/wal-synthesis.js';
 import type { ResponseWriter } from '#shared/rpc/handlers.js';
 import { serverStream } from '#shared/rpc/handlers.js';
 import { baseBackup } from '../core/basebackup/basebackup.js';
@@ -49,7 +54,12 @@ async function writeBackup(
   await writer.write({ part: { $case: 'header', value: headerOf(plan) } });
   const chunks = new ChunkWriter((value) => writer.write({ part: { $case: 'chunk', value } }));
   for await (const piece of packTar(baseBackup(view, options, plan), options.timeS)) await chunks.add(piece);
-  await writer.write({ part: { $case: 'trailer', value: await chunks.finish() } });
+  await chunks.flush();
+  for (const segment of plan.segments) {
+    for (const { bytes } of segment.pieces) chunks.count(bytes);
+    await writer.write({ part: { $case: 'walSegment', value: segmentOf(segment) } });
+  }
+  await writer.write({ part: { $case: 'trailer', value: chunks.sum() } });
 }
 
 /** 0 = the head. */
@@ -79,6 +89,10 @@ function followLsn({ store }: ActiveTimeline): Lsn | null {
 export function backupOptions({ store }: ActiveTimeline, lsn: Lsn, replica: boolean): BaseBackupOptions {
   const prevRecordLsn = lsn === store.lastRecordLsn ? store.prevRecordLsn : INVALID_LSN;
   return { lsn, prevRecordLsn, replica, timeS: Math.floor(Date.now() / 1000) };
+}
+
+function segmentOf({ name, sizeBytes, pieces }: SegmentFile): WalSegmentFile {
+  return { name, sizeBytes, pieces: pieces.map(({ offset, bytes }) => ({ offset, data: Buffer.from(bytes) })) };
 }
 
 function headerOf(plan: BaseBackupPlan) {

@@ -21,23 +21,28 @@ export class ChunkWriter {
       this.#chunk.set(piece.subarray(at, at + count), this.#filled);
       this.#filled += count;
       at += count;
-      if (this.#filled === CHUNK_BYTES) await this.#flush();
+      if (this.#filled === CHUNK_BYTES) await this.flush();
     }
   }
 
   /** Sends what is left. */
-  async finish(): Promise<{ totalBytes: bigint; crc32c: number }> {
-    if (this.#filled > 0) await this.#flush();
-    return { totalBytes: BigInt(this.totalBytes), crc32c: ~this.#crcState >>> 0 };
-  }
-
-  async #flush(): Promise<void> {
+  async flush(): Promise<void> {
+    if (this.#filled === 0) return;
     const value = this.#chunk.subarray(0, this.#filled);
-    this.#crcState = crc32cUpdate(this.#crcState, value, 0, value.length);
-    this.totalBytes += value.length;
+    this.count(value);
     await this.#send(value);
     // The message may still wait in the stream's queue: its memory is not used again.
     this.#chunk = Buffer.allocUnsafeSlow(CHUNK_BYTES);
     this.#filled = 0;
+  }
+
+  /** Adds bytes to the sum that go another way. To be called when nothing is left to flush. */
+  count(bytes: Uint8Array): void {
+    this.#crcState = crc32cUpdate(this.#crcState, bytes, 0, bytes.length);
+    this.totalBytes += bytes.length;
+  }
+
+  sum(): { totalBytes: bigint; crc32c: number } {
+    return { totalBytes: BigInt(this.totalBytes), crc32c: ~this.#crcState >>> 0 };
   }
 }

@@ -58,7 +58,7 @@ async function writeExport(
     const progress = { relationBytes: BigInt(counter.relationBytes) };
     await writer.write({ part: { $case: 'progress', value: progress } });
   }
-  const trailer = await chunks.finish();
+  await chunks.flush();
   await writer.write({ part: { $case: 'progress', value: { relationBytes: BigInt(counter.relationBytes) } } });
-  await writer.write({ part: { $case: 'trailer', value: trailer } });
+  await writer.write({ part: { $case: 'trailer', value: chunks.sum() } });
 }

@@ -61,6 +61,11 @@ export function errorText(error: unknown): string {
   return parts.join(': ');
 }
 
+/** What is not a StorageError is a bug, and becomes an `internal` one. */
+export function asStorageError(error: unknown): StorageError {
+  return error instanceof StorageError ? error : new StorageError('internal', errorText(error), { cause: error });
+}
+
 /** For wrapping: keeps the kind of a StorageError, adds what was being done. */
 export function wrapError(doing: string, cause: unknown): StorageError {
   return new StorageError(errorKind(cause), doing, { cause });

@@ -13,6 +13,8 @@ export interface LogOptions {
   readonly level: LogLevel;
   /** Human-readable lines; default: when stderr is a terminal. */
   readonly pretty?: boolean;
+  /** Appended to, instead of stderr. */
+  readonly file?: string;
 }
 
 export function createLogger(options: LogOptions): Logger {
@@ -23,13 +25,14 @@ export function createLogger(options: LogOptions): Logger {
     formatters: { level: (label: string) => ({ level: label }) },
   };
   // Synchronous writes: the last lines before a crash are the ones that matter.
-  if (options.pretty ?? process.stderr.isTTY) {
+  const dest = options.file ?? 2;
+  if (options.pretty ?? (options.file === undefined && process.stderr.isTTY)) {
     return pino(
       settings,
-      pretty({ destination: 2, sync: true, ignore: 'pid,service', translateTime: 'SYS:HH:MM:ss.l' }),
+      pretty({ destination: dest, sync: true, ignore: 'pid,service', translateTime: 'SYS:HH:MM:ss.l' }),
     );
   }
-  return pino(settings, destination({ dest: 2, sync: true }));
+  return pino(settings, destination({ dest, sync: true }));
 }
 
 /** A logger that says nothing, for tests and libraries that were given none. */

@@ -313,11 +313,29 @@ export interface BaseBackupHeader {
   walSegSize: number;
 }
 
+/** Bytes for one place in a file. */
+export interface FilePiece {
+  /** From the file's start. */
+  offset: number;
+  /** What lies there. */
+  data: Buffer;
+}
+
+/** A file of pg_wal with the little that a server reads of it when it starts. */
+export interface WalSegmentFile {
+  /** In pg_wal. */
+  name: string;
+  /** All that the pieces do not cover is zeros; the segment size. */
+  sizeBytes: number;
+  /** In ascending order. */
+  pieces: FilePiece[];
+}
+
 /** Last message of a base backup: without it the backup is incomplete and must be thrown away. */
 export interface BaseBackupTrailer {
-  /** Sum of the chunks' sizes. */
+  /** Sum of the sizes of all chunks and pieces. */
   totalBytes: bigint;
-  /** CRC-32C of all chunk bytes. */
+  /** CRC-32C of all chunk bytes, then of the data of all pieces. */
   crc32c: number;
 }
 
@@ -334,6 +352,9 @@ export interface GetBaseBackupResponse {
     | //
     /** Last message. */
     { $case: "trailer"; value: BaseBackupTrailer }
+    | //
+    /** After the whole tar, so that a backup which was cut off cannot be started. Not in the tar: it would be megabytes of zeros. */
+    { $case: "walSegment"; value: WalSegmentFile }
     | undefined;
 }
 
@@ -1846,6 +1867,196 @@ export const BaseBackupHeader: MessageFns<BaseBackupHeader> = {
   },
 };
 
+function createBaseFilePiece(): FilePiece {
+  return { offset: 0, data: Buffer.alloc(0) };
+}
+
+export const FilePiece: MessageFns<FilePiece> = {
+  encode(message: FilePiece, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.offset !== 0) {
+      writer.uint32(8).uint32(message.offset);
+    }
+    if (message.data.length !== 0) {
+      writer.uint32(18).bytes(message.data);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FilePiece {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFilePiece();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.offset = reader.uint32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.data = Buffer.from(reader.bytes());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): FilePiece {
+    return {
+      offset: isSet(object.offset) ? globalThis.Number(object.offset) : 0,
+      data: isSet(object.data) ? Buffer.from(bytesFromBase64(object.data)) : Buffer.alloc(0),
+    };
+  },
+
+  toJSON(message: FilePiece): unknown {
+    const obj: any = {};
+    if (message.offset !== 0) {
+      obj.offset = Math.round(message.offset);
+    }
+    if (message.data.length !== 0) {
+      obj.data = base64FromBytes(message.data);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<FilePiece>, I>>(base?: I): FilePiece {
+    return FilePiece.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<FilePiece>, I>>(object: I): FilePiece {
+    const message = createBaseFilePiece();
+    message.offset = object.offset ?? 0;
+    message.data = object.data ?? Buffer.alloc(0);
+    return message;
+  },
+};
+
+function createBaseWalSegmentFile(): WalSegmentFile {
+  return { name: "", sizeBytes: 0, pieces: [] };
+}
+
+export const WalSegmentFile: MessageFns<WalSegmentFile> = {
+  encode(message: WalSegmentFile, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.sizeBytes !== 0) {
+      writer.uint32(16).uint32(message.sizeBytes);
+    }
+    for (const v of message.pieces) {
+      FilePiece.encode(v!, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WalSegmentFile {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWalSegmentFile();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.sizeBytes = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.pieces.push(FilePiece.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): WalSegmentFile {
+    return {
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      sizeBytes: isSet(object.sizeBytes)
+        ? globalThis.Number(object.sizeBytes)
+        : isSet(object.size_bytes)
+        ? globalThis.Number(object.size_bytes)
+        : 0,
+      pieces: globalThis.Array.isArray(object?.pieces) ? object.pieces.map((e: any) => FilePiece.fromJSON(e)) : [],
+    };
+  },
+
+  toJSON(message: WalSegmentFile): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.sizeBytes !== 0) {
+      obj.sizeBytes = Math.round(message.sizeBytes);
+    }
+    if (message.pieces?.length) {
+      obj.pieces = message.pieces.map((e) => FilePiece.toJSON(e));
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<WalSegmentFile>, I>>(base?: I): WalSegmentFile {
+    return WalSegmentFile.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<WalSegmentFile>, I>>(object: I): WalSegmentFile {
+    const message = createBaseWalSegmentFile();
+    message.name = object.name ?? "";
+    message.sizeBytes = object.sizeBytes ?? 0;
+    message.pieces = object.pieces?.map((e) => FilePiece.fromPartial(e)) || [];
+    return message;
+  },
+};
+
 function createBaseBaseBackupTrailer(): BaseBackupTrailer {
   return { totalBytes: 0n, crc32c: 0 };
 }
@@ -1956,6 +2167,9 @@ export const GetBaseBackupResponse: MessageFns<GetBaseBackupResponse> = {
       case "trailer":
         BaseBackupTrailer.encode(message.part.value, writer.uint32(26).fork()).join();
         break;
+      case "walSegment":
+        WalSegmentFile.encode(message.part.value, writer.uint32(34).fork()).join();
+        break;
     }
     return writer;
   },
@@ -1997,6 +2211,14 @@ export const GetBaseBackupResponse: MessageFns<GetBaseBackupResponse> = {
             message.part = { $case: "trailer", value: BaseBackupTrailer.decode(reader, reader.uint32()) };
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.part = { $case: "walSegment", value: WalSegmentFile.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2017,6 +2239,10 @@ export const GetBaseBackupResponse: MessageFns<GetBaseBackupResponse> = {
         ? { $case: "chunk", value: Buffer.from(bytesFromBase64(object.chunk)) }
         : isSet(object.trailer)
         ? { $case: "trailer", value: BaseBackupTrailer.fromJSON(object.trailer) }
+        : isSet(object.walSegment)
+        ? { $case: "walSegment", value: WalSegmentFile.fromJSON(object.walSegment) }
+        : isSet(object.wal_segment)
+        ? { $case: "walSegment", value: WalSegmentFile.fromJSON(object.wal_segment) }
         : undefined,
     };
   },
@@ -2029,6 +2255,8 @@ export const GetBaseBackupResponse: MessageFns<GetBaseBackupResponse> = {
       obj.chunk = base64FromBytes(message.part.value);
     } else if (message.part?.$case === "trailer") {
       obj.trailer = BaseBackupTrailer.toJSON(message.part.value);
+    } else if (message.part?.$case === "walSegment") {
+      obj.walSegment = WalSegmentFile.toJSON(message.part.value);
     }
     return obj;
   },
@@ -2054,6 +2282,12 @@ export const GetBaseBackupResponse: MessageFns<GetBaseBackupResponse> = {
       case "trailer": {
         if (object.part?.value !== undefined && object.part?.value !== null) {
           message.part = { $case: "trailer", value: BaseBackupTrailer.fromPartial(object.part.value) };
+        }
+        break;
+      }
+      case "walSegment": {
+        if (object.part?.value !== undefined && object.part?.value !== null) {
+          message.part = { $case: "walSegment", value: WalSegmentFile.fromPartial(object.part.value) };
         }
         break;
       }

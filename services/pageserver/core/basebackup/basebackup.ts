@@ -1,8 +1,9 @@
 /**
  * The data directory of a compute at an LSN, without the files of permanent relations: what an unmodified server needs to start
- * there without recovery. pg_control comes second to last and WAL last, so a backup that was cut off cannot be started.
+ * there without recovery. pg_control comes last: a backup that was cut off cannot be started.
  *
- * WAL files are cut behind the last page in use: whoever unpacks makes them plan.segSize long. postgresql.conf is the compute's own.
+ * The files of pg_wal are plan.segments, which are zeros almost everywhere and therefore go their own way. postgresql.conf is the compute's
+ * own.
  */
 import type { Lsn } from '#shared/core/lsn.js';
 import type { CheckPoint } from '#shared/postgres/checkpoint.js';
@@ -17,8 +18,6 @@ import {
   slruSegmentName,
 } from '#shared/postgres/slru.js';
 import { twoPhaseFileName } from '#shared/postgres/twophase.js';
-import { XLOG_BLCKSZ } from '#shared/postgres/wal-layout.js';
-import type { SegmentFile } from '#shared/postgres/wal-synthesis.js';
 import { STATISTICS_PATH } from '../aux-files.js';
 import {
   BLOCK_BYTES,
@@ -78,7 +77,6 @@ const HBA = [
 ].join('\n');
 
 const ORIGIN_MAGIC = 0x1257dade;
-const ZEROS = new Uint8Array(64 * 1024);
 
 /** `plan`: from planBaseBackup with the same view and options, when the caller needs it as well. */
 export async function* baseBackup(
@@ -108,7 +106,6 @@ export async function* baseBackup(
     yield fileEntry(`pg_replslot/${WALPROPOSER_SLOT}/state`, state);
   }
   yield fileEntry('global/pg_control', made.controlFile);
-  for (const segment of made.segments) yield segmentEntry(segment);
 }
 
 /** All segments, with the page that the server reads first at start in any case; it makes that of commit times itself. */
@@ -202,34 +199,6 @@ async function* unloggedFiles(view: TimelineView, fork: SizedRelation, plan: Bas
       pieces: view.relationPages({ ...fork, fork: FORK_INIT }, plan.lsn),
     };
   }
-}
-
-/** Whole WAL pages up to the last piece. */
-function segmentEntry(segment: SegmentFile): TarEntry {
-  const last = segment.pieces.at(-1);
-  const used = last === undefined ? 0 : last.offset + last.bytes.length;
-  const sizeBytes = Math.ceil(used / XLOG_BLCKSZ) * XLOG_BLCKSZ;
-  return {
-    path: `pg_wal/${segment.name}`,
-    mode: FILE_MODE,
-    type: 'file',
-    sizeBytes,
-    pieces: filled(segment, sizeBytes),
-  };
-}
-
-function* filled(segment: SegmentFile, sizeBytes: number): Generator<Uint8Array> {
-  let at = 0;
-  for (const piece of segment.pieces) {
-    yield* zeros(piece.offset - at);
-    yield piece.bytes;
-    at = piece.offset + piece.bytes.length;
-  }
-  yield* zeros(sizeBytes - at);
-}
-
-function* zeros(count: number): Generator<Uint8Array> {
-  for (let left = count; left > 0; left -= ZEROS.length) yield ZEROS.subarray(0, Math.min(left, ZEROS.length));
 }
 
 function isUserTablespace(spc: number): boolean {

@@ -3,6 +3,7 @@
  * what only a compute needs, and with what only a plain server needs. pg_control and the WAL come last, so that a directory unpacked in part
  * does not start.
  */
+import type { FilePiece, SegmentFile } from '#shared/postgres/wal-synthesis.js';
 import { BLOCK_BYTES, DEFAULT_TABLESPACE, FORK_INIT, GLOBAL_TABLESPACE } from '../keyspace.js';
 import type { SizedRelation, TimelineView } from '../view/timeline-view.js';
 import { baseBackup } from './basebackup.js';
@@ -38,8 +39,9 @@ export async function* fullBackup(
         onFile(file.sizeBytes);
       }
     }
-    yield entry.path.startsWith('pg_wal/') && entry.type === 'file' ? wholeSegment(entry, plan.segSize) : entry;
+    yield entry;
   }
+  for (const segment of plan.segments) yield segmentFile(segment);
 }
 
 /** What the server must not have less of than the one before, and else only its defaults. */
@@ -73,13 +75,20 @@ function* relationFiles(view: TimelineView, relation: SizedRelation, plan: BaseB
   }
 }
 
-/** A compute makes its file long enough itself. */
-function wholeSegment(entry: TarEntry, segSize: number): TarEntry {
-  async function* pieces(): AsyncGenerator<Uint8Array> {
-    yield* entry.pieces;
-    for (let left = segSize - entry.sizeBytes; left > 0; left -= ZEROS.length) {
-      yield ZEROS.subarray(0, Math.min(left, ZEROS.length));
-    }
+function segmentFile({ name, sizeBytes, pieces }: SegmentFile): TarEntry {
+  return { path: `pg_wal/${name}`, mode: FILE_MODE, type: 'file', sizeBytes, pieces: filled(pieces, sizeBytes) };
+}
+
+function* filled(pieces: readonly FilePiece[], sizeBytes: number): Generator<Uint8Array> {
+  let at = 0;
+  for (const { offset, bytes } of pieces) {
+    yield* zeros(offset - at);
+    yield bytes;
+    at = offset + bytes.length;
   }
-  return { ...entry, sizeBytes: segSize, pieces: pieces() };
+  yield* zeros(sizeBytes - at);
+}
+
+function* zeros(count: number): Generator<Uint8Array> {
+  for (let left = count; left > 0; left -= ZEROS.length) yield ZEROS.subarray(0, Math.min(left, ZEROS.length));
 }

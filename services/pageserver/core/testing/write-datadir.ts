@@ -1,5 +1,5 @@
 /** For tests: a cluster unpacked from a base backup, with its relation files, so that a server without the extension runs on it. */
-import { closeSync, createWriteStream, ftruncateSync, mkdirSync, openSync, writeFileSync } from 'node:fs';
+import { closeSync, createWriteStream, ftruncateSync, mkdirSync, openSync, writeFileSync, writeSync } from 'node:fs';
 import path from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -23,9 +23,10 @@ export async function unpackBaseBackup(view: TimelineView, options: BaseBackupOp
     if (entry.type === 'directory') mkdirSync(target, { recursive: true });
     else await pipeline(Readable.from(entry.pieces), createWriteStream(target, { mode: entry.mode }));
   }
-  for (const { name } of plan.segments) {
-    const file = openSync(path.join(cluster.dataDir, 'pg_wal', name), 'r+');
-    ftruncateSync(file, plan.segSize);
+  for (const { name, sizeBytes, pieces } of plan.segments) {
+    const file = openSync(path.join(cluster.dataDir, 'pg_wal', name), 'w');
+    for (const { offset, bytes } of pieces) writeSync(file, bytes, 0, bytes.length, offset);
+    ftruncateSync(file, sizeBytes);
     closeSync(file);
   }
   for (const relation of await view.relations(plan.lsn)) {
