@@ -21,6 +21,8 @@ const BUILD = resolve(import.meta.dirname, '../../build');
 const CLI = join(BUILD, 'services/neon-local/cli.js');
 const DAEMON = join(BUILD, 'services/neon-local/main.js');
 const OUTPUT_BYTES_MAX = 256 << 20;
+/** A server with 1 MB of buffers on a machine with 25 other processes answers late. */
+const CONNECT_TIMEOUT_MS = 60_000;
 /** So many lines tell what is wrong. */
 const LOG_LINES_SHOWN = 20;
 
@@ -293,7 +295,7 @@ export async function pgTool(tool: string, ...args: string[]): Promise<string> {
 
 /** Runs `act` with an open connection. */
 export async function withClient<T>(url: string, act: (client: pg.Client) => Promise<T>): Promise<T> {
-  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 10_000 });
+  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: CONNECT_TIMEOUT_MS });
   // A server that is killed on purpose breaks connections; what matters is what the query says.
   client.on('error', () => undefined);
   await client.connect();
