@@ -10,6 +10,7 @@ import { Compute } from './compute.js';
 import { makeLogger, readConfig, specSource } from './config.js';
 import { Host } from './io/host.js';
 import { waitAsSpare } from './spare.js';
+import { warmUp } from './warm-up.js';
 
 /** The status of a start that takes longer than this can be read while it goes on. */
 const SERVERS_AFTER_MS = 250;
@@ -55,4 +56,5 @@ await runMain(async (args) => {
   const { grpcAddr: grpc, httpAddr: http } = servers;
   const pg = compute.instance?.pgAddr ?? '';
   announceReady({ service: 'compute_ctl', grpc, http, ...(pg === '' ? {} : { pg }) });
+  if (started === 'empty') await warmUp(grpc, log);
 });

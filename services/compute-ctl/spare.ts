@@ -6,7 +6,10 @@
 import { parseArgs } from 'node:util';
 import { z } from 'zod';
 import { StorageError } from '#shared/core/errors.js';
+import { startGrpcServer } from '#shared/rpc/server.js';
+import { silentLogger } from '#shared/runtime/log.js';
 import { Host } from './io/host.js';
+import { warmUp } from './warm-up.js';
 
 /** Some hundred arguments; more is a mistake. */
 const LINE_BYTES_MAX = 1 << 20;
@@ -29,11 +32,19 @@ export async function waitAsSpare(argv: readonly string[]): Promise<Assignment |
     values: Record<'pgbin' | 'pg-user', string>;
   };
   const host = new Host(values.pgbin, values['pg-user']);
-  // What a start would load later.
+  const arrival = firstLine(process.stdin).then((line) => ({ line, atMs: performance.now() }));
+  // Needed while it is still loading, it goes on at once.
+  await Promise.race([getReady(), arrival]);
+  const { line, atMs } = await arrival;
+  return line === null ? null : { argv: parseLine(line), atMs, host };
+}
+
+/** Loads what a start would load later, and has it used once. */
+async function getReady(): Promise<void> {
   await import('./context.js');
-  const line = await firstLine(process.stdin);
-  if (line === null) return null;
-  return { argv: parseLine(line), atMs: performance.now(), host };
+  const server = await startGrpcServer({ addr: '127.0.0.1:0', log: silentLogger, services: [] });
+  await warmUp(server.addr, silentLogger);
+  await server.shutdown(0);
 }
 
 function parseLine(line: string): string[] {
