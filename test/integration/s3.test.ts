@@ -3,7 +3,8 @@
  * whose page server loses its disk while requests fail now and then. One server for all. NEON_LONG=1 (`npm run s3`): more keys, more load.
  */
 import { strict as assert } from 'node:assert';
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { chmod, mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openObjectStore } from '#shared/io/object-store.js';
 import { FaultProxy } from '#shared/io/testing/fault-proxy.js';
@@ -18,6 +19,7 @@ import { restClient } from '../harness/rest.js';
 import type { RestClient } from '../harness/rest.js';
 import { Rgw, rgwMissing } from '../harness/rgw.js';
 import { pgTool, query, TestStack, until, value } from '../harness/stack.js';
+import { describeCommandTable } from './command-table.js';
 
 const MANY_KEYS = LONG ? 1100 : 120;
 
@@ -61,6 +63,23 @@ describe('on a real S3 server', function () {
     'S3 client on the RADOS gateway',
     () => openObjectStore(`s3://neon/contract?endpoint=${rgw.endpoint}`, { partBytes: CONTRACT_PART_BYTES }),
     MANY_KEYS,
+  );
+
+  let exports = '';
+  before(async () => {
+    exports = await mkdtemp(join(tmpdir(), 'neon-s3-exports-'));
+    await chmod(exports, 0o755);
+  });
+  after(() => rm(exports, { recursive: true, force: true }));
+  describeCommandTable(
+    'on S3',
+    () => ({
+      type: 's3',
+      at: (name) => `s3://neon/table/${name}`,
+      flags: ['--endpoint', rgw.endpoint],
+      body: { endpoint: rgw.endpoint },
+    }),
+    () => exports,
   );
 
   describe('a stack that has no keys but those it is told', () => {
