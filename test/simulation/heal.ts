@@ -29,6 +29,8 @@ export function heal(world: World): void {
     // A message of a dead compute, late on its way, can still end a living one.
     if (world.activeComputes.length === 0) world.startCompute(everywhere);
     runRound(world);
+    // A change may wait for a member to get what only a compute can bring, whose members all left in the change before.
+    for (const compute of world.activeComputes) world.controller?.notify(compute);
     for (let steps = 0; steps < 10 && world.controller?.isIdle === false; steps++) world.controller.step(false);
     if (world.controller?.isIdle === false) continue;
     for (const compute of world.activeComputes) world.controller?.notify(compute);

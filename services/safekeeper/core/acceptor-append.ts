@@ -1,6 +1,6 @@
 /** The Append message: WAL of the leader, contiguous with what it sent before. */
 import { StorageError } from '#shared/core/errors.js';
-import { formatLsn, INVALID_LSN, lsn, lsnMax } from '#shared/core/lsn.js';
+import { formatLsn, INVALID_LSN, lsn, lsnMax, type Lsn } from '#shared/core/lsn.js';
 import type { AcceptorEffect, AcceptorState, AppendInput, RecordDecoder } from './acceptor-types.js';
 import { appendReply, persist } from './effects.js';
 import { checkGeneration } from './membership.js';
@@ -16,6 +16,7 @@ export function append(state: AcceptorState, input: AppendInput): AcceptorEffect
   if (control.term < input.term || control.history.at(-1)?.term !== input.term) {
     throw new StorageError('precondition', `append of term ${input.term} before its leader was announced here`);
   }
+  checkContiguous(state, input.beginLsn);
   const effects: AcceptorEffect[] = input.bytes.length > 0 ? [write(state, input)] : [];
   state.proposers.set(input.connection, { term: input.term, awaitsFlush: true });
   if (input.commitLsn !== INVALID_LSN) {
@@ -28,9 +29,18 @@ export function append(state: AcceptorState, input: AppendInput): AcceptorEffect
 }
 
 /**
- * Contiguity is checked against bytes written, not against record boundaries. An overlap is usual after a proposer reconnected
- * while its old connection still delivers; it must be refused, not merged: only Elected may move the position.
+ * Against bytes written, not against record boundaries. An overlap is usual after a proposer reconnected while its old connection
+ * still delivers; it must be refused, not merged: only Elected may move the position. An append without bytes is checked as well: when a
+ * late Elected of the old connection has cut what the new one brought, a leader with nothing to write would else never learn of it.
  */
+function checkContiguous(state: AcceptorState, beginLsn: Lsn): void {
+  if (beginLsn === state.writeLsn) return;
+  throw new StorageError(
+    'precondition',
+    `append begins at ${formatLsn(beginLsn)}, but the log ends at ${formatLsn(state.writeLsn)}`,
+  );
+}
+
 function write(state: AcceptorState, input: AppendInput): AcceptorEffect {
   const { bytes, beginLsn } = input;
   if (bytes.length > APPEND_BYTES_MAX) {
@@ -41,12 +51,6 @@ function write(state: AcceptorState, input: AppendInput): AcceptorEffect {
     throw new StorageError(
       'precondition',
       'nothing can be appended before the next leader announcement has cut the log',
-    );
-  }
-  if (beginLsn !== state.writeLsn) {
-    throw new StorageError(
-      'precondition',
-      `append begins at ${formatLsn(beginLsn)}, but the log ends at ${formatLsn(state.writeLsn)}`,
     );
   }
   const recordEnd = follow(state, decoder, bytes);
