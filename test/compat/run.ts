@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { ServerPair } from '../differential/servers.js';
 import { runSuite } from '../differential/suite.js';
+import { query } from '../harness/stack.js';
 import { runLarge } from './large.js';
 import { runSqlsmith } from './sqlsmith.js';
 
@@ -38,6 +39,8 @@ const say = (line: string): void => void process.stdout.write(`${line}\n`);
 
 async function extensions(): Promise<number> {
   await using pair = await ServerPair.start({ settings: { ...EXTENSION_SETTINGS, ...settings } });
+  // compute_ctl makes it where the library is preloaded, for /insights.
+  await query(pair.plain.url, 'CREATE EXTENSION pg_stat_statements');
   const outcomes = await runSuite(pair, {
     directory: import.meta.dirname,
     ...(only === null ? {} : { only }),

@@ -6,6 +6,7 @@
  * --long: every variation of settings, at a larger scale. --reached: also which operations the load reached, and how often.
  */
 import { parseArgs } from 'node:util';
+import { BOOKKEEPING } from './bookkeeping-load.js';
 import { loadedCluster } from './clusters.js';
 import { compareExact, recover } from './exact.js';
 import { LOADS } from './loads.js';
@@ -18,28 +19,29 @@ interface Variation {
   readonly checkpoints?: boolean;
 }
 
+const ALL_LOADS = [...LOADS, BOOKKEEPING];
 const MASKED = ['wal_consistency_checking = all', 'full_page_writes = off'];
 const MASKED_VARIATIONS: readonly Variation[] = [
   { config: MASKED },
-  { config: [...MASKED, 'wal_level = logical', 'wal_log_hints = on'] },
+  { config: [...MASKED, 'wal_level = logical', 'wal_log_hints = on', 'track_commit_timestamp = on'] },
   { config: [...MASKED, 'wal_compression = lz4'], initdbArgs: ['--data-checksums'] },
 ];
 const EXACT_VARIATIONS: readonly Variation[] = [
   { config: [], checkpoints: true },
   { config: ['full_page_writes = off'] },
-  { config: ['wal_level = logical', 'wal_log_hints = on', 'full_page_writes = off'] },
+  { config: ['wal_level = logical', 'wal_log_hints = on', 'full_page_writes = off', 'track_commit_timestamp = on'] },
   { checkpoints: true, config: ['wal_compression = pglz'], initdbArgs: ['--data-checksums'] },
   { config: ['wal_compression = lz4'] },
   { config: ['wal_compression = zstd', 'shared_buffers = 1MB'], initdbArgs: ['--wal-segsize=1'] },
 ];
 
 async function masked(variation: Variation, scale: number, report: OracleReport): Promise<void> {
-  await using loaded = await loadedCluster({ ...variation, loads: LOADS, scale, crash: false });
+  await using loaded = await loadedCluster({ ...variation, loads: ALL_LOADS, scale, crash: false });
   runMasked(loaded.snapshot.dataDir, loaded.cluster.dataDir, report);
 }
 
 async function exact(variation: Variation, scale: number): Promise<boolean> {
-  await using loaded = await loadedCluster({ ...variation, loads: LOADS, scale, crash: true });
+  await using loaded = await loadedCluster({ ...variation, loads: ALL_LOADS, scale, crash: true });
   await using recovered = await recover(loaded);
   const result = compareExact({
     snapshot: loaded.snapshot.dataDir,
