@@ -11,11 +11,15 @@ import { makeKey } from '../key.js';
 import { BLOCK_BYTES, FORK_VM, formatRel } from '../keyspace.js';
 import { shardOfPage } from '../shard-keys.js';
 import { vmChanges } from '../redo/page-effects.js';
-import { changesNothing, encodeSlimRecord, slimWillInit } from '../redo/slim-record.js';
+import { changesNothing, shareSlimRecord, slimWillInit } from '../redo/slim-record.js';
 import { VALUE_IMAGE, VALUE_INIT, VALUE_RECORD } from '../storage/store.js';
 import type { HeadState } from './head-state.js';
 
 const HALF = 0x1_0000_0000;
+
+/** The store copies what it is given. */
+const pageScratch = new Uint8Array(BLOCK_BYTES);
+const pageView = new DataView(pageScratch.buffer);
 
 export function ingestBlocks(head: HeadState, record: WalRecord): void {
   const { relations, store } = head;
@@ -37,7 +41,7 @@ export function ingestBlocks(head: HeadState, record: WalRecord): void {
     if (isPlainFullPage(record, id)) {
       store.put(key, lsn, VALUE_IMAGE, fullPage(record, id));
     } else {
-      const value = encodeSlimRecord(record, id);
+      const value = shareSlimRecord(record, id);
       store.put(key, lsn, isNew || slimWillInit(value) ? VALUE_INIT : VALUE_RECORD, value);
     }
   }
@@ -54,15 +58,14 @@ function isPlainFullPage(record: WalRecord, id: number): boolean {
   );
 }
 
-/** The page with its hole as zeros; a page that is in use gets the record's end as its LSN. */
+/** The page with its hole as zeros; a page that is in use gets the record's end as its LSN. Good until the next call. */
 function fullPage(record: WalRecord, id: number): Uint8Array {
-  const page = new Uint8Array(BLOCK_BYTES);
+  const page = pageScratch;
   blockImage(record, id, page);
   const inUse = page[PD_UPPER] !== 0 || page[PD_UPPER + 1] !== 0;
   if (inUse) {
-    const view = new DataView(page.buffer);
-    view.setUint32(PD_LSN, Math.floor(record.endLsn / HALF), true);
-    view.setUint32(PD_LSN + 4, record.endLsn >>> 0, true);
+    pageView.setUint32(PD_LSN, Math.floor(record.endLsn / HALF), true);
+    pageView.setUint32(PD_LSN + 4, record.endLsn >>> 0, true);
   }
   return page;
 }

@@ -42,6 +42,8 @@ const RECORD_HEADER_BYTES = 12;
 const IMAGE_HEADER_BYTES = 8;
 
 const imageScratch = new Uint8Array(BLCKSZ);
+/** Where values are put together: most are some hundred bytes, and a buffer of its own for each would cost more than filling it. */
+let valueScratch = new Uint8Array(4 * BLCKSZ);
 
 const GIST_PAGE_UPDATE = 0x00;
 const GIST_PAGE_SPLIT = 0x30;
@@ -52,8 +54,13 @@ const HEAP_HOT_UPDATE = 0x40;
 const DELETE_BYTES = 8;
 const UPDATE_BYTES = 14;
 
-/** Copies out of the record what redo of block `blockId` needs. Throws StorageError `corrupt` for an image that cannot be read. */
+/** What redo of block `blockId` needs of the record. Throws StorageError `corrupt` for an image that cannot be read. */
 export function encodeSlimRecord(record: WalRecord, blockId: number): Uint8Array {
+  return shareSlimRecord(record, blockId).slice();
+}
+
+/** As encodeSlimRecord; the bytes are good until the next call. */
+export function shareSlimRecord(record: WalRecord, blockId: number): Uint8Array {
   if (record.blockHasImage[blockId] === 1 && record.blockApplyImage[blockId] === 1) {
     return encodeImage(record, blockId);
   }
@@ -65,10 +72,11 @@ export function encodeSlimRecord(record: WalRecord, blockId: number): Uint8Array
   const mainBytes = Math.min(record.mainDataLength, mainBytesNeeded(record.rmid, info));
   const dataBytes = record.blockDataLength[blockId]!;
   const mainAt = RECORD_HEADER_BYTES + 4 * idCount;
-  const out = new Uint8Array(mainAt + mainBytes + dataBytes);
-  if (out.length > RECORD_BYTES_MAX) {
-    throw new StorageError('unimplemented', `a WAL record of ${out.length} bytes for one page is above the limit`);
+  const valueBytes = mainAt + mainBytes + dataBytes;
+  if (valueBytes > RECORD_BYTES_MAX) {
+    throw new StorageError('unimplemented', `a WAL record of ${valueBytes} bytes for one page is above the limit`);
   }
+  const out = scratchOf(valueBytes);
   out[0] = TAG_RECORD;
   out[1] = record.blockFlags[blockId]! & BKPBLOCK_WILL_INIT ? FLAG_WILL_INIT : 0;
   out[2] = record.rmid;
@@ -83,7 +91,12 @@ export function encodeSlimRecord(record: WalRecord, blockId: number): Uint8Array
   }
   copyBytes(record.bytes, record.mainDataOffset, out, mainAt, mainBytes);
   copyBytes(record.bytes, record.blockDataOffset[blockId]!, out, mainAt + mainBytes, dataBytes);
-  return out;
+  return out.subarray(0, valueBytes);
+}
+
+function scratchOf(bytes: number): Uint8Array {
+  if (bytes > valueScratch.length) valueScratch = new Uint8Array(2 * bytes);
+  return valueScratch;
 }
 
 /** Bytes of main data that redo of a block reads. With wal_level=logical the old row follows; storage has no use for it. */
@@ -98,13 +111,16 @@ function encodeImage(record: WalRecord, blockId: number): Uint8Array {
   const holeOffset = record.imageHoleOffset[blockId]!;
   const holeBytes = record.imageHoleLength[blockId]!;
   blockImage(record, blockId, imageScratch);
-  const out = new Uint8Array(IMAGE_HEADER_BYTES + BLCKSZ - holeBytes);
+  const valueBytes = IMAGE_HEADER_BYTES + BLCKSZ - holeBytes;
+  const out = scratchOf(valueBytes).subarray(0, valueBytes);
   out[0] = TAG_IMAGE;
   out[1] = isGistChild(record, blockId) ? FLAG_WILL_INIT | FLAG_GIST_CHILD : FLAG_WILL_INIT;
   out[2] = holeOffset;
   out[3] = holeOffset >>> 8;
   out[4] = holeBytes;
   out[5] = holeBytes >>> 8;
+  out[6] = 0;
+  out[7] = 0;
   out.set(imageScratch.subarray(0, holeOffset), IMAGE_HEADER_BYTES);
   out.set(imageScratch.subarray(holeOffset + holeBytes), IMAGE_HEADER_BYTES + holeOffset);
   return out;

@@ -55,8 +55,8 @@ export interface TimelineStore {
   readonly remoteConsistentLsn: Lsn;
 
   /**
-   * Adds a version. Synchronous: into the open in-memory layer. `value` becomes the store's (do not change it afterwards; for a
-   * tombstone it is empty). LSNs never decrease from call to call. The version is visible to reads at >= lsn at once, but readers are
+   * Adds a version. Synchronous: into the open in-memory layer. `value` is copied: its memory stays the caller's (for a tombstone it
+   * is empty). LSNs never decrease from call to call. The version is visible to reads at >= lsn at once, but readers are
    * let in only by `advance`.
    */
   put(key: Key, lsn: Lsn, kind: ValueKind, value: Uint8Array): void;

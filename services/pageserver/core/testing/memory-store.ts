@@ -101,7 +101,7 @@ export class MemoryStore implements TimelineStore {
     const versions = this.versions.get(key) ?? [];
     if (versions.at(-1)?.lsn === lsn) throw this.broken(key, lsn, 'put twice');
     if (kind === VALUE_RECORD && this.newest(key, lsn) === null) throw this.broken(key, lsn, 'record without a base');
-    versions.push({ lsn, kind, value });
+    versions.push({ lsn, kind, value: value.slice() });
     this.versions.set(key, versions);
     this.highestPut = lsn;
     this.putCount++;
