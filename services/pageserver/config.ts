@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import type { ConfigOf } from '#shared/runtime/config.js';
 import { addrSchema, commonOptions, option } from '#shared/runtime/config.js';
+import { MEMORY_MIN_BYTES } from './memory-plan.js';
 
 const MIB = 1 << 20;
 
@@ -59,15 +60,11 @@ export const options = {
     'age at which unflushed WAL is flushed',
     z.coerce.number().int().min(100).default(600_000),
   ),
-  // Beside it a process of this kind needs about 120 MiB.
+  // The process' own needs are in it: memory-plan.ts says how it is shared out.
   memoryMax: option(
     '--memory-max <bytes>',
-    'for in-memory layers and caches of all tenants: half for layers, three eighths for caches',
-    z.coerce
-      .number()
-      .int()
-      .min(32 * MIB)
-      .optional(),
+    'memory of the process (RSS): in-memory layers, caches and heaps are sized by it (default: no bound)',
+    z.coerce.number().int().min(MEMORY_MIN_BYTES).optional(),
   ),
   // Unused history costs space only: an hour more or less does not matter.
   gcPeriodMs: option(

@@ -27,7 +27,8 @@ import { PagestreamStats } from './edge/pagestream-stats.js';
 import { addRoutes } from './http/routes.js';
 import { MeteredStore } from './io/metered-store.js';
 import type { StorageEnv } from './io/storage-env.js';
-import { createStorageEnv, memoryLimits } from './io/storage-env.js';
+import { createStorageEnv } from './io/storage-env.js';
+import { planMemory } from './memory-plan.js';
 import { registerMetrics } from './metrics.js';
 import { registerRemoteMetrics } from './remote-metrics.js';
 import { locationService } from './rpc/location-service.js';
@@ -70,7 +71,7 @@ export async function startPageServer(config: Config, log: Logger): Promise<Page
       checkpointDistanceBytes: config.checkpointDistance,
       checkpointTimeoutMs: config.checkpointTimeoutMs,
       localLayerBytesMax: config.localLayerBytesMax ?? Infinity,
-      ...(config.memoryMax === undefined ? {} : memoryLimits(config.memoryMax)),
+      ...(config.memoryMax === undefined ? {} : planMemory(config.memoryMax).limits),
     },
   });
   const feed = openBrokerFeed(config.brokerEndpoint, log);

@@ -3,6 +3,7 @@ import { closeSync, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { StorageError, wrapError } from '#shared/core/errors.js';
 import type { Lsn } from '#shared/core/lsn.js';
+import { noteShortLived } from '#shared/runtime/buffer-pressure.js';
 import type { Key } from '../core/key.js';
 import { compareKeys } from '../core/key.js';
 import type { KeySpan } from '../core/storage/coverage.js';
@@ -90,6 +91,8 @@ export class LayerCursor implements VersionCursor {
 
   private loadBlock(): void {
     const place = this.index.place(this.nextBlock++);
+    // Read, unpacked, decoded, and about as much on the other side of whoever walks.
+    noteShortLived(4 * place.rawLength);
     try {
       const stored = readExactly(this.fd, place.offset, place.storedLength);
       this.block = decodeBlock(unpackPart(stored, place.rawLength, place.crc, 'block'), this.span);

@@ -27,6 +27,8 @@ export interface StorageLimits extends TenantSettings {
   readonly memoryLayerBytesMax: number;
   /** … or when the open layers of all timelines together use this much and it is the largest. */
   readonly memoryBytesMax: number;
+  /** Open and frozen layers of all timelines: ingest waits for flushes above it. */
+  readonly memoryBytesHard: number;
   /** Frozen layers not yet in the object store; ingest waits when there are as many. */
   readonly frozenLayersMax: number;
   /** A page whose versions in a layer end in as many records gets an image at flush: bounds what a read must apply. */
@@ -58,6 +60,7 @@ export const DEFAULT_LIMITS: StorageLimits = {
   checkpointDistanceBytes: 256 * MIB,
   memoryLayerBytesMax: 128 * MIB,
   memoryBytesMax: 1024 * MIB,
+  memoryBytesHard: 4096 * MIB,
   checkpointTimeoutMs: 10 * 60 * 1000,
   frozenLayersMax: 2,
   imageAfterRecords: 64,
@@ -78,17 +81,6 @@ export const DEFAULT_LIMITS: StorageLimits = {
   blockCacheBytes: 64 * MIB,
   openFilesMax: 256,
 };
-
-/** Shares of a bound on memory. Of layers there are the open one and as many frozen ones as may wait. */
-export function memoryLimits(memoryMax: number): Partial<StorageLimits> {
-  const layerBytes = Math.min(DEFAULT_LIMITS.memoryLayerBytesMax, Math.floor(memoryMax / 6));
-  return {
-    memoryLayerBytesMax: layerBytes,
-    memoryBytesMax: layerBytes,
-    pageCacheBytes: Math.floor(memoryMax / 4),
-    blockCacheBytes: Math.floor(memoryMax / 8),
-  };
-}
 
 export interface StorageEnv {
   readonly objectStore: ObjectStore;
@@ -132,7 +124,7 @@ export function createStorageEnv(options: StorageEnvOptions): StorageEnv {
     reconstructPage: options.reconstructPage,
     layers: new LayerCache(options.objectStore, limits),
     pages: new PageCache(limits.pageCacheBytes),
-    memory: new MemoryBudget(limits.memoryBytesMax),
+    memory: new MemoryBudget(limits),
     layerJobs: options.layerJobs ?? createLayerThread(),
     readLiveSizes: options.readLiveSizes ?? readSizes,
   };

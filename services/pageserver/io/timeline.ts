@@ -257,6 +257,7 @@ export class Timeline implements TimelineStore {
 
   async waitForRoom(): Promise<void> {
     await this.flushQueue.waitForRoom();
+    await this.env.memory.waitForRoom();
     await this.compactor.waitForRoom();
   }
 
@@ -290,6 +291,7 @@ export class Timeline implements TimelineStore {
       this.env.layers.noteLocal(file);
     }
     this.memoryLayers = this.memoryLayers.filter((candidate) => candidate !== layer);
+    this.env.memory.freed();
     this.diskConsistentLsn = lsn(layer.lsnEnd - 1);
   }
 

@@ -11,11 +11,15 @@ import { StorageError, wrapError } from '#shared/core/errors.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import { formatLsn, INVALID_LSN } from '#shared/core/lsn.js';
 import type { WalRecord } from '#shared/postgres/wal-record.js';
+import { noteShortLived } from '#shared/runtime/buffer-pressure.js';
 import { WalStreamDecoder } from '#shared/postgres/wal-stream-decoder.js';
 import type { TimelineStore } from '../core/storage/store.js';
 
 /** The event loop belongs to WAL for some milliseconds at most; then page reads have their turn. */
 const SLICE_BYTES = 128 * 1024;
+
+/** Buffers that come and go for each byte of WAL, in bytes: socket, message, its decoding, page images, blocks of the flush. */
+const BUFFERS_A_BYTE = 6;
 
 /** What the applier needs of WalIngest. */
 export interface RecordSink {
@@ -82,6 +86,7 @@ export class WalApplier {
       if (at > 0) await yieldToOthers();
       const slice = bytes.subarray(at, at + SLICE_BYTES);
       this.#decoder.feed(slice);
+      noteShortLived(BUFFERS_A_BYTE * slice.length);
       this.#stats.bytes += slice.length;
       await this.#ingestDecoded();
       await this.#store.waitForRoom();
