@@ -40,13 +40,12 @@ export class LimitedServer {
     this.timer = setInterval(() => this.sample(), SAMPLE_MS);
   }
 
-  static async start(root: string, flags: readonly string[], heapMiB: number): Promise<LimitedServer> {
+  static async start(root: string, flags: readonly string[]): Promise<LimitedServer> {
     const workDir = join(root, 'work');
-    const args = [`--max-old-space-size=${heapMiB}`, '--max-semi-space-size=4', MAIN, '--workdir', workDir];
+    const args = [MAIN, '--workdir', workDir];
     for (const port of ['pg', 'grpc', 'http']) args.push(`--listen-${port}`, '127.0.0.1:0');
     const log = openSync(join(root, 'pageserver.log'), 'a');
-    // Freed memory of many threads' allocations must go back to the system to count as freed.
-    const env = { ...process.env, MALLOC_ARENA_MAX: '2', NEON_EXIT_WITH_PARENT: '1' };
+    const env = { ...process.env, NEON_EXIT_WITH_PARENT: '1' };
     const child = spawn(process.execPath, [...args, ...flags], { stdio: ['pipe', 'pipe', log], env });
     for await (const line of createInterface({ input: child.stdout! })) {
       const ready = parseReadyLine(line);

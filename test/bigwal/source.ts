@@ -50,7 +50,8 @@ export class LoadedCluster {
     const standby = await TempCluster.empty();
     const where = ['-h', '127.0.0.1', '-p', String(primary.port), '-U', primary.user];
     await standby.run('pg_basebackup', ['-D', standby.dataDir, '-R', '-c', 'fast', ...where]);
-    standby.configure(CONFIG);
+    // It sends its WAL to nobody.
+    standby.configure([...CONFIG, 'wal_keep_size = 0']);
     await standby.own();
     await standby.start();
     return new LoadedCluster(primary, standby, startLsn);
@@ -64,6 +65,7 @@ export class LoadedCluster {
   async begin(scale: number): Promise<void> {
     await this.primary.run('pgbench', ['-i', '-q', '-s', String(scale), ...this.primary.connectArgs(), 'postgres']);
     await this.primary.psql('create table loaded (id bigint, k int, text text); create index on loaded (k)');
+    await this.primary.psql('create table loaded_wide (id bigint, text text); create index on loaded_wide (id)');
   }
 
   /** Updates by pgbench, a bulk load, a bulk delete and a vacuum. */
@@ -75,6 +77,14 @@ export class LoadedCluster {
       copy (select i, i % 997, md5((i * ${this.round})::text) from generate_series(1, ${rows}) i) to '${this.primary.root}/rows';
       copy loaded from '${this.primary.root}/rows'; delete from loaded where k % 3 = ${this.round % 3};
       vacuum loaded; vacuum pgbench_accounts; update pgbench_accounts set abalance = abalance + 1 where aid % 50 = ${this.round % 50};`);
+  }
+
+  /** New rows of about a kilobyte and nothing else: the database grows as the WAL does. */
+  async growRound(rows: number): Promise<void> {
+    this.round++;
+    await this.primary.psql(
+      `insert into loaded_wide select i, repeat(md5((i * ${this.round})::text), 30) from generate_series(1, ${rows}) i`,
+    );
   }
 
   /** Notes some pages as the standby has them at the present head. */
