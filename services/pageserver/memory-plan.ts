@@ -10,7 +10,7 @@ import type { StorageLimits } from './io/storage-env.js';
 import { DEFAULT_LIMITS } from './io/storage-env.js';
 
 const MIB = 1 << 20;
-const FIXED_BYTES = 184 * MIB;
+const FIXED_BYTES = 192 * MIB;
 /** Less would leave nothing for layers and caches. */
 export const MEMORY_MIN_BYTES = 240 * MIB;
 /** From here on young objects get the engine's usual space: half as many collections for 36 MiB more. */

@@ -1,4 +1,7 @@
-/** How long the creation of a branch takes as the database grows: some are made, and deleted again, each time it has doubled. */
+/**
+ * How long the creation of a branch takes as the database grows: some are made, and deleted again, each time it has doubled. No WAL comes
+ * meanwhile, so that the size of the database is what differs.
+ */
 import type { ManagementServiceClient } from '#gen/neon/pageserver/v1/management.js';
 import type { TenantTimelineId } from '#shared/core/ids.js';
 import { parseTtid } from '#shared/core/ids.js';
@@ -27,9 +30,12 @@ export class BranchTimes {
     this.parent = parent;
   }
 
-  /** Measures if the database has grown enough. `at`: an LSN that is in. */
+  isDue(sizeBytes: number): boolean {
+    return sizeBytes >= this.nextBytes;
+  }
+
+  /** `at`: an LSN that is in. */
   async note(sizeBytes: number, at: number): Promise<void> {
-    if (sizeBytes < this.nextBytes) return;
     while (this.nextBytes <= sizeBytes) this.nextBytes *= 2;
     const times: number[] = [];
     for (let i = 0; i < BRANCHES; i++) times.push(await this.createOne(at));
@@ -60,7 +66,7 @@ export class BranchTimes {
     return this.measured.map(({ sizeBytes, medianMs, worstMs }) => {
       const ratio = (medianMs / first.medianMs).toFixed(2);
       const size = `${(sizeBytes / MIB).toFixed(0)} MiB`;
-      return `branch of ${size}, during ingest: ${medianMs.toFixed(1)} ms in the median of ${BRANCHES} (${ratio} of the first), at worst ${worstMs.toFixed(1)} ms`;
+      return `branch of ${size}: ${medianMs.toFixed(1)} ms in the median of ${BRANCHES} (${ratio} of the first), at worst ${worstMs.toFixed(1)} ms`;
     });
   }
 }

@@ -6,6 +6,7 @@ import { parseTtid } from '#shared/core/ids.js';
 import { formatLsn, lsn } from '#shared/core/lsn.js';
 import { callUnary, createClient } from '#shared/rpc/client.js';
 import { PagestreamClient } from '../../services/pageserver/testing/pagestream-client.js';
+import type { WalSource } from '../../services/pageserver/testing/wal-source.js';
 import { BranchTimes } from './branch-times.js';
 import type { Recording } from './recording.js';
 import type { LimitedServer } from './server.js';
@@ -15,6 +16,8 @@ import { digestOf } from './source.js';
 
 const MIB = 1 << 20;
 const POLL_MS = 100;
+/** A server whose head stays for as long has taken all that it was sent. */
+const REST_MS = 500;
 const TAG_PAGE = 102;
 const CALL = { deadlineMs: 3_600_000 };
 export const TTID = parseTtid({ tenantId: 'b1'.repeat(16), timelineId: 'a1'.repeat(16) });
@@ -25,6 +28,7 @@ export const mib = (bytes: number): string => `${(bytes / MIB).toFixed(0)} MiB`;
 
 export interface Parts {
   readonly server: LimitedServer;
+  readonly source: WalSource;
   readonly recording: Recording;
   readonly random: (below: number) => number;
   /** Pages read when all WAL is in. */
@@ -95,7 +99,7 @@ async function timelineOf({ management }: Clients): Promise<TimelineInfo> {
 }
 
 /** Until all WAL is in and uploaded; reads of what is there go on meanwhile, and branches are made as the database grows. */
-async function ingest({ server, recording, random }: Parts, clients: Clients): Promise<void> {
+async function ingest({ server, source, recording, random }: Parts, clients: Clients): Promise<void> {
   const { management } = clients;
   const { startLsn, endLsn, pages } = recording;
   const walBytes = endLsn - startLsn;
@@ -107,7 +111,8 @@ async function ingest({ server, recording, random }: Parts, clients: Clients): P
   for (;;) {
     const timeline = await timelineOf(clients);
     const at = Number(timeline.lastRecordLsn);
-    await branches.note(Number(timeline.logicalSizeBytes), at);
+    const sizeBytes = Number(timeline.logicalSizeBytes);
+    if (branches.isDue(sizeBytes)) await withoutWal({ source, clients }, (head) => branches.note(sizeBytes, head));
     if (at >= endLsn) break;
     const there = pages.filter((page) => page.at <= at);
     if (there.length > 0) {
@@ -121,6 +126,22 @@ async function ingest({ server, recording, random }: Parts, clients: Clients): P
   const rate = (walBytes / MIB / seconds).toFixed(1);
   say(`ingested at ${rate} MiB/s with ${readCount} reads beside, ${server.cpuSeconds().toFixed(0)} s of CPU`);
   branches.lines().forEach(say);
+}
+
+/** `act` gets the head, which stays. */
+async function withoutWal(
+  { source, clients }: { source: WalSource; clients: Clients },
+  act: (head: number) => Promise<void>,
+): Promise<void> {
+  const end = source.availableLsn;
+  source.availableLsn = lsn(0);
+  let head = -1;
+  for (let now = 0; now !== head; now = Number((await timelineOf(clients)).lastRecordLsn)) {
+    head = now;
+    await new Promise((resolve) => setTimeout(resolve, REST_MS));
+  }
+  await act(head);
+  source.availableLsn = end;
 }
 
 /** All but the head and one branch point; then both must still be right, and the rest refused. */

@@ -72,7 +72,7 @@ async function measure(recording: Recording): Promise<void> {
   await source.start();
   const server = await LimitedServer.start(root, serverFlags(recording, source.addr));
   try {
-    await drive({ server, recording, random, readCount: Number(values.reads), storeDir });
+    await drive({ server, source, recording, random, readCount: Number(values.reads), storeDir });
     const [memory, disk] = [bytesOf(values.memory), bytesOf(values.disk)];
     const verdict = (value: number, limit: number): string => `${mib(value)} of ${mib(limit)}`;
     say(`peak memory ${verdict(server.rssMax, memory)}, peak disk ${verdict(server.diskMax, disk)}`);
