@@ -10,7 +10,7 @@ describe('memory plan', () => {
     it(`leaves room in ${memoryMax / MIB} MiB for the program and for what is not collected yet`, () => {
       const { limits } = planMemory(memoryMax);
       const { memoryBytesHard = NaN, pageCacheBytes = NaN, blockCacheBytes = NaN } = limits;
-      assert.ok(memoryBytesHard + pageCacheBytes + blockCacheBytes < memoryMax - 192 * MIB);
+      assert.ok(memoryBytesHard + pageCacheBytes + blockCacheBytes < memoryMax - 208 * MIB);
       assert.ok(limits.memoryLayerBytesMax! <= limits.memoryBytesMax!);
       assert.ok(limits.memoryBytesMax! < memoryBytesHard);
       assert.ok(limits.memoryLayerBytesMax! >= LAYER_WORTHWHILE_BYTES);

@@ -1,8 +1,8 @@
 /**
- * Shares of a bound on the memory of the whole process (`--memory-max`, RSS). Shares are given as what is kept at most; what is garbage
- * until the engine collects it comes on top, and is what `SPARE_EIGHTHS` is for.
+ * Shares of a bound on the memory of the whole process (`--memory-max`, RSS). Shares are what is kept at most; what is garbage until
+ * the engine collects it comes on top, and takes the spare ones.
  *
- *   FIXED_BYTES   program, compiled code, heap of the main thread, thread that rewrites layers: measured, and nearly the same for all loads
+ *   FIXED_BYTES   program, compiled code, heaps, the thread that rewrites layers, holes in the allocator's arena after gigabytes: measured
  *   the rest      in eighths: 1 open in-memory layers, 2 frozen ones, 2 pages, 1 blocks of layer files, 2 spare
  */
 import type { RuntimeBounds } from '#shared/runtime/bounded.js';
@@ -10,7 +10,7 @@ import type { StorageLimits } from './io/storage-env.js';
 import { DEFAULT_LIMITS } from './io/storage-env.js';
 
 const MIB = 1 << 20;
-const FIXED_BYTES = 192 * MIB;
+const FIXED_BYTES = 208 * MIB;
 /** Less would leave nothing for layers and caches. */
 export const MEMORY_MIN_BYTES = 240 * MIB;
 /** From here on young objects get the engine's usual space: half as many collections for 36 MiB more. */

@@ -3,7 +3,7 @@
  * looks for them. Whoever makes many short-lived buffers says so here; in a process under bounds (bounded.ts) young objects are then
  * collected each few megabytes, which takes about a millisecond. Elsewhere this does nothing.
  */
-const COLLECT_BYTES = 8 << 20;
+const COLLECT_BYTES = 4 << 20;
 
 type Collect = (options: { type: 'minor' | 'major'; execution: 'sync' }) => void;
 
