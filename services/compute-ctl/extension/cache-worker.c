@@ -17,7 +17,8 @@
  * One sample is under way at a time. The position is handed to the readers by raising the relation's not_modified_since,
  * before the hole is punched and under the same exclusive lock of the file: who sees the hole sees the position.
  *
- * A server that does not write has no such transactions: what it has written out came from WAL, and so it may all be freed at any time.
+ * A server that does not write has no such transactions: what it has written out came from WAL, and so it may all be freed at any time, but
+ * for what is being replayed.
  *
  * Never freed: forks other than the main one (free space maps are not logged; visibility maps are cleared without a
  * position), sequences (they hand out values that WAL has only in steps of 32), unlogged relations.
@@ -67,7 +68,7 @@
 typedef enum FreeResult
 {
 	FREED,
-	NOT_FREED,					/* written to meanwhile, or pinned now */
+	NOT_FREED,					/* written to meanwhile, being replayed, or pinned now */
 	FREE_FAILED					/* the file system refuses */
 } FreeResult;
 
@@ -173,6 +174,7 @@ punch(int file, const CacheChunk *victim, off_t offset, uint64 below)
 {
 	CacheChunk	now;
 	BlockNumber first = victim->number * CHUNK_BLOCKS;
+	XLogRecPtr	position;
 
 	if (!cache_lookup(victim->node, victim->number, &now) || now.epoch >= below)
 		return NOT_FREED;
@@ -182,8 +184,13 @@ punch(int file, const CacheChunk *victim, off_t offset, uint64 below)
 		return NOT_FREED;
 	}
 	if (now.epoch > 0)
-		relation_state_freed(now.node, MAIN_FORKNUM,
-							 neon_compute_mode == MODE_PRIMARY ? position_for(now.epoch) : replica_redo_position());
+	{
+		if (neon_compute_mode == MODE_PRIMARY)
+			position = position_for(now.epoch);
+		else if (!replica_settled_position(now.node, first, first + CHUNK_BLOCKS, &position))
+			return NOT_FREED;
+		relation_state_freed(now.node, MAIN_FORKNUM, position);
+	}
 	if (fallocate(file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, (off_t) CHUNK_BLOCKS * BLCKSZ) != 0)
 		return FREE_FAILED;
 	cache_note_removed(now.node, first, first + CHUNK_BLOCKS);
@@ -210,6 +217,8 @@ free_chunk(const CacheChunk *victim, uint64 below)
 	int			file;
 	FreeResult	result;
 
+	if (neon_compute_mode != MODE_PRIMARY)
+		replica_hold_replay();
 	/* Opened under the lock: a file that was dropped and made anew meanwhile bears a younger epoch, which is looked up. */
 	LWLockAcquire(lock, LW_EXCLUSIVE);
 	file = open_segment(victim, &offset);
@@ -229,6 +238,8 @@ free_chunk(const CacheChunk *victim, uint64 below)
 	else
 		result = FREE_FAILED;
 	LWLockRelease(lock);
+	if (neon_compute_mode != MODE_PRIMARY)
+		replica_release_replay();
 	return result;
 }
 

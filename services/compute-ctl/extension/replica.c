@@ -6,11 +6,15 @@
  * following a primary costs no page traffic.
  *
  * How redo is left out, in an unmodified server: every resource manager's redo function is called through RmgrTable, and so first
- * comes redo_held_pages(), which looks at the record's blocks. If none of those of a relation is held, the startup process is
- * told that the relation has no blocks (the cached length in its SMgrRelation), and redo takes them for pages of a relation
- * that was truncated later, which every redo function passes over. No buffer is touched, so no other process can see
- * anything half done. If some are held, or the record makes one of them anew, or they are not of a main fork, redo is done for
- * all of them, and the absent ones are fetched.
+ * comes redo_held_pages(), which looks at the record's blocks. Those that are not held, and that the record does not make anew, are
+ * said to be of the initialisation fork while redo runs, and the startup process is told that this fork has no blocks (the cached length
+ * in its SMgrRelation): redo takes them for pages of a relation that was truncated later, which every redo function passes
+ * over. Redo functions look at a block's relation and number, not at its fork. No buffer is touched, so no other process can see anything
+ * half done. What the server notes of such a page is forgotten after the record: it would grow, and hold up restartpoints for ever, and
+ * with them the removal of WAL.
+ *
+ * Of a heap's or a b-tree's blocks, any may be left out. Of another index', all or none, and the absent ones are fetched if it is none:
+ * readers of a GIN index go from page to page with the first one locked (see below).
  *
  * Reading, against replay:
  *
@@ -27,9 +31,15 @@
  * A page that is kept locally by somebody who does not hold its buffer (pg_prewarm) may have been left out meanwhile: last_skipped, a
  * table of positions by hash of the page, tells. It is raised before the local file is looked at, and read under the file's lock.
  *
- * A reader waits for the record's end while the startup process may wait for a lock of a page of it: one of another relation, or of
- * another fork. Readers do not read heap or index pages under the lock of a visibility map's page, so there is no circle. For queries
+ * A reader waits for the record's end while the startup process may wait for a lock of a page of it. Readers do not read heap or index
+ * pages under the lock of a visibility map's page, of a heap page, or of a b-tree page, so there is no circle. For queries
  * that conflict with the record the startup process waits before anything is noted (conflict-horizon.c).
+ *
+ * Written-out pages that are freed (cache-worker.c) are asked for as of a position behind which they were not written: `done`, but
+ * for pages of the record being replayed, which stay. A reader would have to wait for that record's end, while the startup process may
+ * wait for its pin.
+ *
+ * Locks are taken in the order: this one, a local file's, those of the tables.
  */
 #include "replica.h"
 
@@ -40,6 +50,7 @@
 #include "access/xlog_internal.h"
 #include "access/xlogreader.h"
 #include "access/xlogrecovery.h"
+#include "access/xlogutils.h"
 #include "commands/dbcommands_xlog.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
@@ -72,7 +83,9 @@ typedef struct ReplicaState
 	/* Under the lock. */
 	XLogRecPtr	done;
 	XLogRecPtr	redo_end;
-	int			noted_count;
+	int			touched_count;	/* blocks of main forks in the record being replayed */
+	BufferTag	touched[BLOCKS_MAX];
+	int			noted_count;	/* those of them that are left out */
 	BufferTag	noted[BLOCKS_MAX];
 
 	pg_atomic_uint64 last_skipped[SKIPPED_SLOTS];
@@ -80,6 +93,10 @@ typedef struct ReplicaState
 
 static ReplicaState *replica;
 static LWLock *replica_lock;
+
+/* Of the startup process: the blocks that are left out of the record being replayed. */
+static DecodedBkpBlock *left_out[BLOCKS_MAX];
+static int	left_out_count = 0;
 static void (*original_redo[RM_MAX_ID + 1]) (XLogReaderState *record);
 
 void
@@ -99,6 +116,7 @@ replica_attach(void)
 	if (found)
 		return;
 	replica->done = replica->redo_end = neon_shared->start_lsn;
+	replica->touched_count = 0;
 	replica->noted_count = 0;
 	for (int i = 0; i < SKIPPED_SLOTS; i++)
 		pg_atomic_init_u64(&replica->last_skipped[i], 0);
@@ -181,15 +199,38 @@ replica_length_position(XLogRecPtr not_modified_since, ReadPosition *position)
 	position->not_modified_since = position->request_lsn;
 }
 
-XLogRecPtr
-replica_redo_position(void)
+void
+replica_hold_replay(void)
 {
-	XLogRecPtr	position;
-
 	LWLockAcquire(replica_lock, LW_SHARED);
-	position = replica->redo_end;
+}
+
+void
+replica_release_replay(void)
+{
 	LWLockRelease(replica_lock);
-	return position;
+}
+
+bool
+replica_settled_position(RelFileNode node, BlockNumber from, BlockNumber to, XLogRecPtr *position)
+{
+	*position = replayed_position();
+	if (*position == replica->redo_end)
+		return true;
+	for (int i = 0; i < replica->touched_count; i++)
+	{
+		const BufferTag *tag = &replica->touched[i];
+
+		if (RelFileNodeEquals(tag->rnode, node) && tag->blockNum >= from && tag->blockNum < to)
+			return false;
+	}
+	return true;
+}
+
+bool
+replica_leaves_out_blocks(void)
+{
+	return left_out_count > 0;
 }
 
 void
@@ -257,9 +298,16 @@ is_remote(const DecodedBkpBlock *block)
 	return info.state == FORK_REMOTE && block->blkno < info.blocks;
 }
 
-/* With the lock held. Notes all blocks of the relation if redo of all of them is to be left out; false otherwise. */
+/* Whether redo of a relation's blocks may be left out of the record for some of them only. */
 static bool
-note_if_absent(XLogReaderState *record, RelFileNode node)
+may_leave_out_some(XLogReaderState *record)
+{
+	return XLogRecGetRmid(record) == RM_HEAP_ID || XLogRecGetRmid(record) == RM_BTREE_ID;
+}
+
+/* With the lock held. Notes those blocks of the relation of which redo is to be left out. */
+static void
+note_absent(XLogReaderState *record, RelFileNode node)
 {
 	int			noted = replica->noted_count;
 
@@ -271,12 +319,12 @@ note_if_absent(XLogReaderState *record, RelFileNode node)
 		if (!block->in_use || !RelFileNodeEquals(block->rnode, node) || block->forknum != MAIN_FORKNUM)
 			continue;
 		INIT_BUFFERTAG(*tag, block->rnode, block->forknum, block->blkno);
-		if (!is_remote(block) || is_held(tag, replica->redo_end))
-			return false;
-		noted++;
+		if (is_remote(block) && !is_held(tag, replica->redo_end))
+			left_out[noted++] = block;
+		else if (!may_leave_out_some(record))
+			return;
 	}
 	replica->noted_count = noted;
-	return true;
 }
 
 static bool
@@ -290,37 +338,67 @@ is_listed(const RelFileNode *nodes, int count, RelFileNode node)
 	return false;
 }
 
-/* Begins a record: which relations' blocks are left out is noted, and returned. */
-static int
-begin_record(XLogReaderState *record, RelFileNode left_out[BLOCKS_MAX])
+/* Begins a record: which blocks it has, and which of them are left out, is noted. */
+static void
+begin_record(XLogReaderState *record)
 {
 	RelFileNode seen[BLOCKS_MAX];
 	int			seen_count = 0;
-	int			left_out_count = 0;
 
 	LWLockAcquire(replica_lock, LW_EXCLUSIVE);
 	replica->done = Max(replica->done, record_end_position(record->ReadRecPtr));
 	replica->redo_end = record_end_position(record->EndRecPtr);
-	replica->noted_count = 0;
+	replica->touched_count = replica->noted_count = 0;
 	for (int id = 0; id <= XLogRecMaxBlockId(record); id++)
 	{
 		DecodedBkpBlock *block = XLogRecGetBlock(record, id);
 
-		if (!block->in_use || block->forknum != MAIN_FORKNUM || is_listed(seen, seen_count, block->rnode))
+		if (!block->in_use || block->forknum != MAIN_FORKNUM)
+			continue;
+		INIT_BUFFERTAG(replica->touched[replica->touched_count], block->rnode, MAIN_FORKNUM, block->blkno);
+		replica->touched_count++;
+		if (is_listed(seen, seen_count, block->rnode))
 			continue;
 		seen[seen_count++] = block->rnode;
-		if (note_if_absent(record, block->rnode))
-			left_out[left_out_count++] = block->rnode;
+		note_absent(record, block->rnode);
 	}
+	left_out_count = replica->noted_count;
 	LWLockRelease(replica_lock);
-	return left_out_count;
 }
 
 /* The startup process, and it alone, believes the length that is cached in the SMgrRelation. */
 static void
 set_cached_length(RelFileNode node, BlockNumber blocks)
 {
-	smgropen(node, InvalidBackendId)->smgr_cached_nblocks[MAIN_FORKNUM] = blocks;
+	smgropen(node, InvalidBackendId)->smgr_cached_nblocks[INIT_FORKNUM] = blocks;
+}
+
+/* Redo of the record, with the blocks that are left out taken for missing ones. */
+static void
+redo_without_left_out(XLogReaderState *record)
+{
+	int			level_before = log_min_messages;
+	bool		ignore_before = ignore_invalid_pages;
+
+	for (int i = 0; i < left_out_count; i++)
+	{
+		left_out[i]->forknum = INIT_FORKNUM;
+		set_cached_length(left_out[i]->rnode, 0);
+	}
+	/* A block beyond a relation's end would be a reason to stop, and two warnings. */
+	ignore_invalid_pages = true;
+	log_min_messages = ERROR;
+	original_redo[XLogRecGetRmid(record)] (record);
+	ignore_invalid_pages = ignore_before;
+	log_min_messages = level_before;
+	for (int i = 0; i < left_out_count; i++)
+	{
+		left_out[i]->forknum = MAIN_FORKNUM;
+		set_cached_length(left_out[i]->rnode, InvalidBlockNumber);
+		/* The server forgets that it found them missing. */
+		XLogDropRelation(left_out[i]->rnode, INIT_FORKNUM);
+	}
+	left_out_count = 0;
 }
 
 static void
@@ -333,31 +411,18 @@ after_record(XLogReaderState *record)
 static void
 redo_held_pages(XLogReaderState *record)
 {
-	RelFileNode left_out[BLOCKS_MAX];
-	int			count;
-	int			level_before = log_min_messages;
-	bool		ignore_before = ignore_invalid_pages;
-
 	conflict_resolve(record);
-	count = begin_record(record, left_out);
-	if (count > 0)
+	begin_record(record);
+	if (left_out_count > 0)
 	{
 		stat_count(STAT_REDO_LEFT_OUT);
-		for (int i = 0; i < count; i++)
-			set_cached_length(left_out[i], 0);
-		/* A block beyond a relation's end would be a reason to stop, and two warnings. */
-		ignore_invalid_pages = true;
-		log_min_messages = ERROR;
+		redo_without_left_out(record);
 	}
-	else if (XLogRecMaxBlockId(record) >= 0)
-		stat_count(STAT_REDO_DONE);
-	original_redo[XLogRecGetRmid(record)] (record);
-	if (count > 0)
+	else
 	{
-		ignore_invalid_pages = ignore_before;
-		log_min_messages = level_before;
-		for (int i = 0; i < count; i++)
-			set_cached_length(left_out[i], InvalidBlockNumber);
+		if (XLogRecMaxBlockId(record) >= 0)
+			stat_count(STAT_REDO_DONE);
+		original_redo[XLogRecGetRmid(record)] (record);
 	}
 	after_record(record);
 }

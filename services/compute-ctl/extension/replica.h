@@ -36,7 +36,17 @@ extern XLogRecPtr replica_last_skipped(RelFileNode node, ForkNumber fork, BlockN
 /* Waits until answers may be used. Serves interrupts. */
 extern void replica_await(XLogRecPtr usable_after);
 
-/* A position not before the record that is being replayed. */
-extern XLogRecPtr replica_redo_position(void);
+/* While held, no further record is begun. To be taken before a local file's lock. */
+extern void replica_hold_replay(void);
+extern void replica_release_replay(void);
+
+/*
+ * With replay held: a position behind which none of these blocks of the main fork was changed; it has been replayed. False: the
+ * record that is being replayed may have changed them.
+ */
+extern bool replica_settled_position(RelFileNode node, BlockNumber from, BlockNumber to, XLogRecPtr *position);
+
+/* In the startup process: redo is under way that leaves out blocks, which it finds in initialisation forks that do not exist. */
+extern bool replica_leaves_out_blocks(void);
 
 #endif

@@ -23,6 +23,7 @@
 #include "page-requests.h"
 #include "readahead.h"
 #include "relation-state.h"
+#include "replica.h"
 #include "shared-state.h"
 #include "wal-position.h"
 #include "working-set.h"
@@ -133,6 +134,8 @@ check_number_is_free(SMgrRelation reln, ForkNumber fork)
 static void
 neon_create(SMgrRelation reln, ForkNumber fork, bool is_redo)
 {
+	if (is_redo && fork == INIT_FORKNUM && replica_leaves_out_blocks())
+		return;
 	if (is_md_only(reln, fork))
 	{
 		md.create(reln, fork, is_redo);
