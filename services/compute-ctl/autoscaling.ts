@@ -1,28 +1,31 @@
-/** The vm-monitor of this compute, when the environment asks for one. */
+/** The vm-monitor of this compute, loaded only when it is asked for. */
+import { totalmem } from 'node:os';
 import { errorText } from '#shared/core/errors.js';
+import { ControlGroup } from '#shared/io/control-group.js';
 import type { Logger } from '#shared/runtime/log.js';
 import type { Compute } from './compute.js';
 import type { ComputeConfig } from './config.js';
-import { CgroupMemory, systemMemoryBytes } from './io/cgroup-memory.js';
 import { setFileCacheMib } from './io/file-cache-size.js';
-import { startVmMonitor, type VmMonitorServer } from './vm-monitor-server.js';
+import { startVmMonitor, type MonitoredMemory, type VmMonitorServer } from './vm-monitor-server.js';
 
-/** Null: not asked for (AUTOSCALING is not set). */
-export async function startAutoscaling(
-  config: ComputeConfig,
-  compute: Compute,
-  log: Logger,
-): Promise<VmMonitorServer | null> {
-  if (process.env['AUTOSCALING'] === undefined) return null;
-  const memory = await CgroupMemory.find(config.cgroup).catch((error: unknown) => {
-    log.warn({ reason: errorText(error) }, 'memory is not watched');
-    return null;
-  });
+export function startAutoscaling(config: ComputeConfig, compute: Compute, log: Logger): Promise<VmMonitorServer> {
   return startVmMonitor({
     addr: config.vmMonitorAddr,
     log,
-    totalBytes: systemMemoryBytes(),
-    usedBytes: memory === null ? null : () => memory.usedBytes(),
-    setCacheMib: (mib) => setFileCacheMib(compute.server(), mib),
+    measure: () => measure(config.cgroup, log),
+    setCacheMib: (mib) => {
+      if (compute.isCacheFixed) return Promise.resolve(null);
+      return setFileCacheMib(compute.server(), mib);
+    },
   });
+}
+
+/** The group may be made after this compute, by the one who scales it. */
+async function measure(cgroup: string, log: Logger): Promise<MonitoredMemory> {
+  const group = await ControlGroup.find(cgroup).catch((error: unknown) => {
+    log.info({ reason: errorText(error) }, 'memory is not watched');
+    return null;
+  });
+  if (group === null) return { totalBytes: totalmem(), usedBytes: null };
+  return { totalBytes: await group.totalBytes(), usedBytes: () => group.usedBytes() };
 }

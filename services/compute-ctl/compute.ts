@@ -114,6 +114,10 @@ export class Compute {
     return server;
   }
 
+  get isCacheFixed(): boolean {
+    return this.spec?.isCacheFixed ?? false;
+  }
+
   /** Where the programs of this Postgres lie. Throws as `server`. */
   binDir(): string {
     this.server();

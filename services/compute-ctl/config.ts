@@ -94,6 +94,11 @@ const options = {
     'pause before a refresh that failed is tried again (default 5000)',
     count(5_000),
   ),
+  autoscaling: option(
+    '--autoscaling',
+    'serve the vm-monitor; AUTOSCALING in the environment, with any value, says the same',
+    z.boolean().optional(),
+  ),
   cgroup: option(
     '--cgroup <name>',
     'control group whose memory the vm-monitor watches (default neon-postgres)',
@@ -101,7 +106,7 @@ const options = {
   ),
   vmMonitorAddr: option(
     '--vm-monitor-addr <host:port>',
-    'address of the vm-monitor, which serves when AUTOSCALING is set in the environment (default 0.0.0.0:10301)',
+    'address of the vm-monitor, see --autoscaling (default 0.0.0.0:10301)',
     addrSchema().default('0.0.0.0:10301'),
   ),
 };

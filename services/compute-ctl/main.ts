@@ -5,7 +5,6 @@ import { exitWithParent } from '#shared/runtime/parent.js';
 import { announceReady } from '#shared/runtime/ready.js';
 import { onShutdown } from '#shared/runtime/shutdown.js';
 import { initTracing } from '#shared/runtime/tracing.js';
-import { startAutoscaling } from './autoscaling.js';
 import { Compute } from './compute.js';
 import { makeLogger, readConfig, specSource } from './config.js';
 import { Host } from './io/host.js';
@@ -30,7 +29,12 @@ await runMain(async (args) => {
   await Promise.race([compute.idles, starting, sleep(SERVERS_AFTER_MS, undefined, { ref: false })]);
   const { startServers } = await import('./context.js');
   const servers = await startServers(config, compute, log);
-  const monitor = starting.then((state) => (state === 'ended' ? null : startAutoscaling(config, compute, log)));
+  const isScaled = config.autoscaling === true || process.env['AUTOSCALING'] !== undefined;
+  const monitor = starting.then(async (state) => {
+    if (!isScaled || state === 'ended') return null;
+    const { startAutoscaling } = await import('./autoscaling.js');
+    return startAutoscaling(config, compute, log);
+  });
   let stopping = false;
   const stop = async (): Promise<void> => {
     stopping = true;
@@ -52,9 +56,10 @@ await runMain(async (args) => {
   });
   const started = await starting;
   if (started === 'ended') return;
-  await monitor;
   const { grpcAddr: grpc, httpAddr: http } = servers;
   const pg = compute.instance?.pgAddr ?? '';
-  announceReady({ service: 'compute_ctl', grpc, http, ...(pg === '' ? {} : { pg }) });
+  const monitorAddr = (await monitor)?.addr;
+  const addrs = { ...(pg === '' ? {} : { pg }), ...(monitorAddr === undefined ? {} : { monitor: monitorAddr }) };
+  announceReady({ service: 'compute_ctl', grpc, http, ...addrs });
   if (started === 'empty') await warmUp(grpc, log);
 });

@@ -48,19 +48,20 @@ describe('vm-monitor over WebSocket', function () {
   this.timeout(30_000);
   let server: VmMonitorServer;
   let used: number;
+  let totalBytes: number;
   let cacheFails = false;
   const sizes: number[] = [];
   const agents: Agent[] = [];
 
   beforeEach(async () => {
     used = 100 * MIB;
+    totalBytes = 4 * GIB;
     cacheFails = false;
     sizes.length = 0;
     server = await startVmMonitor({
       addr: '127.0.0.1:0',
       log: silentLogger,
-      totalBytes: 4 * GIB,
-      usedBytes: () => Promise.resolve(used),
+      measure: () => Promise.resolve({ totalBytes, usedBytes: () => Promise.resolve(used) }),
       setCacheMib: async (mib) => {
         if (cacheFails) throw new Error('no server');
         sizes.push(mib);
@@ -138,5 +139,16 @@ describe('vm-monitor over WebSocket', function () {
     const third = await connected();
     third.send({ content: {}, type: 'HealthCheck', id: 2 });
     assert.equal(await third.receive(), '{"type":"HealthCheck","id":2}');
+  });
+
+  it('measures anew for each agent', async () => {
+    const first = await connected();
+    first.send({ content: {}, type: 'HealthCheck', id: 2 });
+    await first.receive();
+    totalBytes = GIB;
+    const second = await connected();
+    second.send({ content: {}, type: 'HealthCheck', id: 2 });
+    await second.receive();
+    assert.deepEqual(sizes, [3072, 698]);
   });
 });

@@ -8,7 +8,7 @@ import { WebSocketServer, type RawData, type WebSocket } from 'ws';
 import { formatAddr, parseAddr } from '#shared/core/addr.js';
 import { errorText, StorageError } from '#shared/core/errors.js';
 import type { Logger } from '#shared/runtime/log.js';
-import { SAMPLE_INTERVAL_MS, VmMonitor } from './core/vm-monitor.js';
+import { fileCacheMib, SAMPLE_INTERVAL_MS, VmMonitor } from './core/vm-monitor.js';
 import { MessageIds, negotiate, parseAgentMessage } from './core/vm-monitor-protocol.js';
 import type { AgentMessage, MonitorMessage } from './core/vm-monitor-protocol.js';
 
@@ -17,14 +17,19 @@ const FRAME_BYTES_MAX = 64 << 10;
 /** Requests that wait for the one before; an agent sends one at a time. */
 const QUEUED_MAX = 16;
 
-export interface VmMonitorDeps {
-  readonly addr: string;
-  readonly log: Logger;
+export interface MonitoredMemory {
   readonly totalBytes: number;
   /** Memory of Postgres that cannot be reclaimed; null: no control group is watched. */
   readonly usedBytes: (() => Promise<number>) | null;
-  /** Sets the file cache to so many MiB and returns what was set; null: its size is not ours. */
-  readonly setCacheMib: ((mib: number) => Promise<number>) | null;
+}
+
+export interface VmMonitorDeps {
+  readonly addr: string;
+  readonly log: Logger;
+  /** Asked when an agent connects: what there is then is where it goes on from. */
+  readonly measure: () => Promise<MonitoredMemory>;
+  /** Sets the file cache to so many MiB and returns what was set; null: its size is not to be changed. */
+  readonly setCacheMib: (mib: number) => Promise<number | null>;
 }
 
 export interface VmMonitorServer {
@@ -70,7 +75,7 @@ function listen(server: Server, host: string, port: number): Promise<void> {
 class AgentConnection {
   private readonly socket: WebSocket;
   private readonly deps: VmMonitorDeps;
-  private readonly monitor: VmMonitor;
+  private monitor: VmMonitor | null = null;
   private readonly ids = new MessageIds();
   private ready = false;
   private queued = 0;
@@ -80,11 +85,6 @@ class AgentConnection {
   constructor(socket: WebSocket, deps: VmMonitorDeps) {
     this.socket = socket;
     this.deps = deps;
-    this.monitor = new VmMonitor({
-      totalBytes: deps.totalBytes,
-      hasCgroup: deps.usedBytes !== null,
-      hasFileCache: deps.setCacheMib !== null,
-    });
     socket.on('message', (data, isBinary) => this.take(data, isBinary));
     socket.on('error', (error) => deps.log.info({ reason: errorText(error) }, 'the agent’s connection failed'));
     socket.on('close', () => {
@@ -127,50 +127,57 @@ class AgentConnection {
   }
 
   private async begin(): Promise<void> {
-    const { setCacheMib, usedBytes, log } = this.deps;
-    const mib = this.monitor.initialCacheMib;
-    if (setCacheMib !== null && mib !== null) {
-      await setCacheMib(mib).catch((error: unknown) =>
-        log.warn({ reason: errorText(error) }, 'could not set the file cache'),
-      );
+    const { measure, setCacheMib, log } = this.deps;
+    try {
+      const { totalBytes, usedBytes } = await measure();
+      const cacheMib = await setCacheMib(fileCacheMib(totalBytes)).catch((error: unknown) => {
+        log.warn({ reason: errorText(error) }, 'could not set the file cache');
+        return 0;
+      });
+      this.monitor = new VmMonitor({ totalBytes, hasCgroup: usedBytes !== null, hasFileCache: cacheMib !== null });
+      if (usedBytes !== null) this.sample(this.monitor, usedBytes);
+    } catch (error) {
+      log.warn({ reason: errorText(error) }, 'could not read memory statistics');
+      this.close('memory cannot be measured');
     }
-    if (usedBytes !== null) this.sample(usedBytes);
   }
 
-  private sample(usedBytes: () => Promise<number>): void {
+  private sample(monitor: VmMonitor, usedBytes: () => Promise<number>): void {
     this.sampler = setTimeout(() => {
       usedBytes()
         .then(
           (bytes) => {
-            if (this.monitor.sample(bytes, performance.now()))
-              this.send({ type: 'UpscaleRequest', id: this.ids.take() });
+            if (monitor.sample(bytes, performance.now())) this.send({ type: 'UpscaleRequest', id: this.ids.take() });
           },
           (error: unknown) => this.deps.log.warn({ reason: errorText(error) }, 'could not read memory statistics'),
         )
         .finally(() => {
-          if (this.socket.readyState === this.socket.OPEN) this.sample(usedBytes);
+          if (this.socket.readyState === this.socket.OPEN) this.sample(monitor, usedBytes);
         });
     }, SAMPLE_INTERVAL_MS);
   }
 
   private async handle(message: AgentMessage): Promise<void> {
     const { id } = message;
+    const { monitor } = this;
+    // The connection is being closed.
+    if (monitor === null) return;
     switch (message.type) {
       case 'HealthCheck':
         return this.send({ type: 'HealthCheck', id });
       case 'UpscaleNotification':
-        return this.upscale(id, message.content.granted.mem);
+        return this.upscale(monitor, id, message.content.granted.mem);
       case 'DownscaleRequest':
-        return this.downscale(id, message.content.target.mem);
+        return this.downscale(monitor, id, message.content.target.mem);
       case 'InvalidMessage':
       case 'InternalError':
         return this.deps.log.warn({ reason: message.content.error }, 'the autoscaler-agent reports an error');
     }
   }
 
-  private async upscale(id: number, memoryBytes: number): Promise<void> {
+  private async upscale(monitor: VmMonitor, id: number, memoryBytes: number): Promise<void> {
     try {
-      const status = await this.resize(memoryBytes, this.monitor.cacheFor(memoryBytes));
+      const status = await this.resize(monitor, memoryBytes, monitor.cacheFor(memoryBytes));
       this.deps.log.info({ memoryBytes, status }, 'upscaled');
       this.send({ type: 'UpscaleConfirmation', id });
     } catch (error) {
@@ -178,10 +185,10 @@ class AgentConnection {
     }
   }
 
-  private async downscale(id: number, memoryBytes: number): Promise<void> {
+  private async downscale(monitor: VmMonitor, id: number, memoryBytes: number): Promise<void> {
     try {
-      const decision = this.monitor.canDownscale(memoryBytes, performance.now());
-      const status = decision.ok ? await this.resize(memoryBytes, decision.cacheMib) : decision.why;
+      const decision = monitor.canDownscale(memoryBytes, performance.now());
+      const status = decision.ok ? await this.resize(monitor, memoryBytes, decision.cacheMib) : decision.why;
       this.deps.log.info({ memoryBytes, ok: decision.ok, status }, 'asked to downscale');
       this.send({ type: 'DownscaleResult', id, Ok: decision.ok, Status: status });
     } catch (error) {
@@ -190,10 +197,9 @@ class AgentConnection {
   }
 
   /** First the cache, then the threshold. */
-  private async resize(memoryBytes: number, cacheMib: number | null): Promise<string> {
-    const { setCacheMib } = this.deps;
-    const set = cacheMib === null || setCacheMib === null ? null : await setCacheMib(cacheMib);
-    return this.monitor.resized(memoryBytes, set);
+  private async resize(monitor: VmMonitor, memoryBytes: number, cacheMib: number | null): Promise<string> {
+    const set = cacheMib === null ? null : await this.deps.setCacheMib(cacheMib);
+    return monitor.resized(memoryBytes, set);
   }
 
   private failed(id: number, what: string, error: unknown): void {

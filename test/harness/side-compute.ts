@@ -32,13 +32,23 @@ export class SideCompute implements AsyncDisposable {
   /** `like`: a compute of the daemon that runs. Resolves when it answers queries. */
   static async start(
     stack: TestStack,
-    options: { name: string; like: string; mode: unknown; settings?: Record<string, string> },
+    options: {
+      name: string;
+      like: string;
+      mode: unknown;
+      settings?: Record<string, string>;
+      args?: readonly string[];
+      env?: Record<string, string>;
+      /** Called when the other's spec has been read. */
+      before?: () => Promise<void>;
+    },
   ): Promise<SideCompute> {
     const dir = join(stack.repoDir, 'side', options.name);
     await mkdir(dir, { recursive: true });
     for (const each of [dir, join(stack.repoDir, 'side')]) await chmod(each, 0o711);
     const port = await freePort();
     const spec = JSON.parse(readFileSync(join(stack.repoDir, 'computes', options.like, 'spec.json'), 'utf8')) as Spec;
+    await options.before?.();
     spec.mode = options.mode;
     const changed: Record<string, string> = { ...options.settings, port: String(port) };
     const kept = spec.cluster.settings.filter(({ name }) => !(name in changed));
@@ -57,9 +67,9 @@ export class SideCompute implements AsyncDisposable {
     ];
     const logPath = join(stack.repoDir, 'logs', `side-${options.name}.log`);
     const log = openSync(logPath, 'a');
-    const child = spawn(process.execPath, [MAIN, ...args, ...listen], {
+    const child = spawn(process.execPath, [MAIN, ...args, ...listen, ...(options.args ?? [])], {
       stdio: ['pipe', 'pipe', log],
-      env: { ...process.env, NEON_EXIT_WITH_PARENT: '1' },
+      env: { ...process.env, ...options.env, NEON_EXIT_WITH_PARENT: '1' },
     });
     closeSync(log);
     const compute = new SideCompute(child, url, logPath);

@@ -53,6 +53,8 @@ export interface ComputeSpec {
   readonly pageserverTtid: TenantTimelineId;
   /** Blocks of a stripe; null = the extension's default. */
   readonly stripeBlocks: number | null;
+  /** The size of the file cache is not changed while the server runs. */
+  readonly isCacheFixed: boolean;
   /** For the extension: libpq connection string of the page server; with shards a list of them, by number. */
   readonly pageserverConnstring: string;
   /** host:port of the page server's gRPC server. */
@@ -99,6 +101,7 @@ export function parseSpec(text: string, pageserverGrpc: string | null): ComputeS
     mode,
     ttid,
     pageserverTtid: shardCount < 2 ? ttid : { ...ttid, tenantId: shardId(ttid.tenantId, 0, shardCount) },
+    isCacheFixed: raw.disable_lfc_resizing === true,
     stripeBlocks: raw.pageserver_connection_info?.stripe_size ?? raw.shard_stripe_size ?? null,
     pageserverConnstring: connstring,
     pageserverGrpcAddr: pageserverGrpc ?? grpcAddr(pageserver?.grpc_url ?? null, connstring),

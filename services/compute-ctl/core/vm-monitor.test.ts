@@ -1,5 +1,5 @@
 import { strict as assert } from 'node:assert';
-import { reclaimableNot } from './memory-stat.js';
+import { reclaimableNot } from '#shared/core/memory-stat.js';
 import { fileCacheMib, VmMonitor } from './vm-monitor.js';
 import { MessageIds, negotiate, parseAgentMessage } from './vm-monitor-protocol.js';
 

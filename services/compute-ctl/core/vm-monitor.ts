@@ -56,11 +56,6 @@ export class VmMonitor {
     this.thresholdBytes = thresholdOf(options.totalBytes);
   }
 
-  /** The cache's size at the start; null: not ours. */
-  get initialCacheMib(): number | null {
-    return this.options.hasFileCache ? fileCacheMib(this.options.totalBytes) : null;
-  }
-
   /** Memory that cannot be reclaimed, as last measured. True: ask for more. */
   sample(bytes: number, atMs: number): boolean {
     this.samples.push({ bytes, atMs });

@@ -9,6 +9,8 @@ const readySchema = z.object({
   grpc: z.string().optional(),
   http: z.string().optional(),
   pg: z.string().optional(),
+  /** Where a compute's vm-monitor listens. */
+  monitor: z.string().optional(),
 });
 export type ReadyLine = z.infer<typeof readySchema>;
 
