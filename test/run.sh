@@ -5,7 +5,7 @@
 set -eu
 if [ $# -gt 0 ]; then exec mocha "$@"; fi
 # Minutes each: npm run test:long.
-long='test/integration/{replica,s3,shards,state,pages,storage-manager,local-cache,compute-crash,reference-compute,packet-loss}.test.ts'
+long='test/integration/{replica,autoscaling,s3,shards,state,pages,storage-manager,local-cache,compute-crash,reference-compute,packet-loss}.test.ts'
 exec mocha --parallel --jobs "${NEON_TEST_JOBS:-3}" --ignore "$long" \
   'test/differential/*.test.ts' 'test/integration/*.test.ts' 'test/oracle/*.test.ts' 'services/**/*.test.ts' \
   'test/simulation/*.test.ts' 'test/*.test.ts' 'test/harness/*.test.ts' 'test/compat/*.test.ts'

@@ -7,12 +7,23 @@ import { announceReady } from '#shared/runtime/ready.js';
 import { onShutdown } from '#shared/runtime/shutdown.js';
 import { initTracing } from '#shared/runtime/tracing.js';
 import { z } from 'zod';
+import { USUAL_TIMING } from './io/autoscaler.js';
 import { Daemon } from './io/daemon.js';
 import { RepoDir, repoDirPath } from './io/repo-dir.js';
 
 const STOP_LIMIT_MS = 120_000;
 const options = {
   ...commonOptions,
+  autoscalePeriodMs: option(
+    '--autoscale-period-ms <ms>',
+    'how often the sizes of computes are looked at (default 5000)',
+    z.coerce.number().int().min(50).default(USUAL_TIMING.periodMs),
+  ),
+  autoscaleWindowMs: option(
+    '--autoscale-window-ms <ms>',
+    'load of computes is averaged over this time (default 60000)',
+    z.coerce.number().int().min(50).default(USUAL_TIMING.windowMs),
+  ),
   repoDir: option('--repo-dir <path>', 'directory of the stack (default: .neon)', z.string().optional()),
 };
 
@@ -34,6 +45,7 @@ await runMain(async (argv) => {
     repo,
     log,
     env: process.env,
+    autoscaler: { periodMs: config.autoscalePeriodMs, windowMs: config.autoscaleWindowMs },
     onShutdownRequest: () => shutdown.request('asked by a client'),
   });
   const shutdown = onShutdown(log, stop, STOP_LIMIT_MS);

@@ -7,6 +7,8 @@ import { RepoDir } from '../../services/neon-local/io/repo-dir.js';
 const START_TIMEOUT_MS = 90_000;
 const DEADLINE_MS = 100_000;
 
+const NOT_LIMITED = { autoscalingLimitMinCu: 0, autoscalingLimitMaxCu: 0 };
+
 export class Control implements Disposable {
   private readonly client: ControlServiceClient;
 
@@ -28,14 +30,14 @@ export class Control implements Disposable {
   /** On the named branch; without one, on the branch called as the compute, else on main. */
   async createCompute(name: string, settings: Record<string, string>, branch?: string): Promise<void> {
     const { client } = this;
-    const rest = { tenantId: '', storageName: '', pgPort: 0, suspendAfterS: 0 };
+    const rest = { tenantId: '', storageName: '', pgPort: 0, suspendAfterS: 0, ...NOT_LIMITED };
     const request = { name, branchName: branch ?? '', settings, ...rest };
     await callUnary(client, client.createCompute, request, { deadlineMs: DEADLINE_MS });
   }
 
   /** Returns its URL; one that runs is left alone. */
   async startCompute(name: string): Promise<string> {
-    const request = { name, timeoutMs: START_TIMEOUT_MS, isReplica: false };
+    const request = { name, timeoutMs: START_TIMEOUT_MS, isReplica: false, ...NOT_LIMITED };
     const { compute } = await callUnary(this.client, this.client.startCompute, request, { deadlineMs: DEADLINE_MS });
     return compute?.url ?? '';
   }

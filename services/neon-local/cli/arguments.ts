@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { StorageError } from '#shared/core/errors.js';
 import { lsnToWire, parseLsn } from '#shared/core/lsn.js';
+import type { CuRange } from '../core/autoscaling.js';
 import { parseTimeMs } from '../core/time-text.js';
 
 /** Names in natural form: `neon pg start main`, or `neon pg start -n main`. */
@@ -38,6 +39,14 @@ export function pointOf(given: PointOptions): { lsn: bigint; timeMs: bigint; sna
 
 export function addTenantOption(command: Command): Command {
   return command.option('--tenant-id <id>', 'tenant; default: the default tenant');
+}
+
+export const SIZE_HELP =
+  'size in compute units (1 CU = 1 vCPU, 4 GiB), or bounds between which it is scaled, such as 0.25-2';
+
+/** The bounds of a compute's size in a request; undefined: none. */
+export function sizeMessage(size: CuRange | undefined) {
+  return { autoscalingLimitMinCu: size?.min ?? 0, autoscalingLimitMaxCu: size?.max ?? 0 };
 }
 
 /** A whole number in bounds. Throws StorageError `invalid`. */

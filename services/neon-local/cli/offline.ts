@@ -57,6 +57,7 @@ export function offlineComputes(catalog: Catalog): Compute[] {
     ...{ name: entry.name, tenantId: entry.tenantId, branchName: entry.branchName, state: 'stopped', url: '' },
     timelineId: findBranch(catalog, entry.tenantId, entry.branchName).timelineId,
     ...{ pgPort: entry.pgPort, pid: 0, error: '', logPath: '', grpcAddr: '', connectUrl: '', isReplica: false },
+    ...{ autoscalingLimitMinCu: entry.minCu, autoscalingLimitMaxCu: entry.maxCu, currentCu: 0 },
     ...{ storageName: storageOf(catalog, entry.tenantId), suspendAfterS: Math.round(entry.suspendAfterS) },
   }));
 }

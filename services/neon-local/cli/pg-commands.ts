@@ -4,9 +4,19 @@ import type { Compute } from '#gen/neon/control/v1/control.js';
 import { StorageError } from '#shared/core/errors.js';
 import { callUnary } from '#shared/rpc/client.js';
 import { findCompute } from '../core/catalog.js';
+import { parseCuRange } from '../core/autoscaling.js';
+import type { CuRange } from '../core/autoscaling.js';
 import { parseDurationS } from '../core/time-text.js';
 import { lsnText } from '../io/daemon.js';
-import { addPointOptions, addTenantOption, pointOf, portNumber, wantName } from './arguments.js';
+import {
+  addPointOptions,
+  addTenantOption,
+  pointOf,
+  portNumber,
+  SIZE_HELP,
+  sizeMessage,
+  wantName,
+} from './arguments.js';
 import type { PointOptions } from './arguments.js';
 import { LONG_DEADLINE_MS, openRepo, withBranches, withDaemon } from './client.js';
 import type { GlobalOptions } from './client.js';
@@ -15,6 +25,13 @@ import { formatDuration, printFields, printJson, printLine, printList, printTabl
 
 interface Named {
   readonly name?: string;
+}
+
+function sizeText(compute: Compute): string {
+  const { autoscalingLimitMinCu: min, autoscalingLimitMaxCu: max, currentCu } = compute;
+  if (max === 0) return 'not limited';
+  const bounds = min === max ? `${max} CU` : `${min} to ${max} CU`;
+  return currentCu === 0 ? bounds : `${bounds}, now ${currentCu}`;
 }
 
 function collectSetting(text: string, before: Record<string, string>): Record<string, string> {
@@ -42,6 +59,7 @@ interface PgCreateOptions extends Named {
   readonly port?: number;
   readonly tenantId?: string;
   readonly suspendAfter?: string;
+  readonly cu?: CuRange;
   readonly set: Record<string, string>;
 }
 
@@ -55,6 +73,7 @@ function addCreate(pg: Command, options: () => GlobalOptions): void {
     .option('-s, --storage <name>', 'storage in which its data lies; default: that of the tenant')
     .option('--port <port>', 'port of Postgres; default: a free one', portNumber)
     .option('--suspend-after <time>', 'suspend it after this time without activity, such as 5m; default: never')
+    .option('--cu <size>', SIZE_HELP, parseCuRange)
     .option('--set <name=value>', 'a setting of Postgres; may be repeated', collectSetting, {})
     .action(async (positional: string | undefined, given: PgCreateOptions) => {
       const name = positional ?? given.name ?? '';
@@ -64,6 +83,7 @@ function addCreate(pg: Command, options: () => GlobalOptions): void {
           ...{ name, tenantId, storageName: given.storage ?? '', pgPort: given.port ?? 0, settings: given.set },
           branchName: given.branch ?? '',
           suspendAfterS: given.suspendAfter === undefined ? 0 : Math.ceil(parseDurationS(given.suspendAfter)),
+          ...sizeMessage(given.cu),
         };
         return (await callUnary(client, client.createCompute, request, { deadlineMs: LONG_DEADLINE_MS })).compute;
       });
@@ -79,14 +99,22 @@ function named(pg: Command, command: string, description: string): Command {
   return pg.command(`${command} [name]`).description(description).option('-n, --name <name>', 'name of the compute');
 }
 
+interface PgStartOptions {
+  readonly timeout: number;
+  readonly replica?: boolean;
+  readonly cu?: CuRange;
+}
+
 function addStartAndStop(pg: Command, options: () => GlobalOptions): void {
   named(pg, 'start', 'start a compute and print its connection URL')
     .option('-t, --timeout <seconds>', 'longest wait', (text) => Number.parseFloat(text), 90)
     .option('--replica', 'as a hot standby, which reads what the primary of the branch writes')
-    .action(async (positional: string | undefined, given: Named & { timeout: number; replica?: boolean }) => {
+    .option('--cu <size>', `${SIZE_HELP}; default: as before`, parseCuRange)
+    .action(async (positional: string | undefined, given: Named & PgStartOptions) => {
       const timeoutMs = Math.round(given.timeout * 1000);
       const isReplica = given.replica ?? false;
-      const request = { name: wantName('compute', positional, given.name), timeoutMs, isReplica };
+      const name = wantName('compute', positional, given.name);
+      const request = { name, timeoutMs, isReplica, ...sizeMessage(given.cu) };
       const { compute } = await withDaemon(openRepo(options()), (client) =>
         callUnary(client, client.startCompute, request, { deadlineMs: timeoutMs + 10_000 }),
       );
@@ -179,6 +207,7 @@ function addListAndShow(pg: Command, options: () => GlobalOptions): void {
         'suspends',
         found.suspendAfterS === 0 ? 'never' : `after ${formatDuration(found.suspendAfterS)} without activity`,
       ],
+      ['size', sizeText(found)],
       ['log', found.logPath || '-'],
     ]);
   });

@@ -8,6 +8,7 @@ import { MAIN_BRANCH } from '../core/catalog.js';
 import { Daemon } from '../io/daemon.js';
 import { START_TIMEOUT_MS } from '../io/compute-manager.js';
 import type { RepoDir } from '../io/repo-dir.js';
+import { sizeMessage } from './arguments.js';
 import { say } from './output.js';
 
 const STOP_LIMIT_MS = 90_000;
@@ -23,10 +24,18 @@ async function ensureCompute(daemon: Daemon, pgPort: number): Promise<string> {
     }
     if (!daemon.catalog.computes.some((compute) => compute.name === MAIN_BRANCH)) {
       const place = { tenantId: '', branchName: MAIN_BRANCH, storageName: '' };
-      const request = { name: MAIN_BRANCH, ...place, pgPort, settings: {}, suspendAfterS: 0 };
+      const request = {
+        name: MAIN_BRANCH,
+        ...place,
+        pgPort,
+        settings: {},
+        suspendAfterS: 0,
+        ...sizeMessage(undefined),
+      };
       await callUnary(client, client.createCompute, request);
     }
-    const request = { name: MAIN_BRANCH, timeoutMs: START_TIMEOUT_MS, isReplica: false };
+    const size = sizeMessage(undefined);
+    const request = { name: MAIN_BRANCH, timeoutMs: START_TIMEOUT_MS, isReplica: false, ...size };
     const { compute } = await callUnary(client, client.startCompute, request, { deadlineMs: START_TIMEOUT_MS + 5_000 });
     if (compute === undefined) throw new StorageError('internal', 'the daemon answered without a compute');
     return compute.url;

@@ -52,6 +52,9 @@ const computeSchema = z.object({
   settings: z.record(z.string(), z.string()),
   /** Seconds without activity until it is suspended; 0 = never. */
   suspendAfterS: z.number().nonnegative().default(0),
+  /** Bounds of its size in compute units; both 0 = not limited. */
+  minCu: z.number().nonnegative().default(0),
+  maxCu: z.number().nonnegative().default(0),
   /** Made by the connect port; goes with its branch. */
   isAutomatic: z.boolean().default(false),
 });

@@ -17,7 +17,15 @@ function catalogOf(...names: string[]) {
     const parent = { parentName: null, parentLsn: lsn(0), createdAtMs: 0, retention: null };
     catalog = addBranch(catalog, { name, tenantId: tenant, timelineId, ...parent });
   }
-  const compute = { pgPort: 0, pgPortFixed: false, settings: {}, suspendAfterS: 0, isAutomatic: false };
+  const compute = {
+    pgPort: 0,
+    pgPortFixed: false,
+    settings: {},
+    suspendAfterS: 0,
+    minCu: 0,
+    maxCu: 0,
+    isAutomatic: false,
+  };
   return addCompute(catalog, { name: 'worker', tenantId: tenant, branchName: 'main', ...compute });
 }
 

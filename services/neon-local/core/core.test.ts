@@ -41,7 +41,15 @@ describe('catalog', () => {
 
   it('refuses computes on unknown branches and names that are no names', () => {
     const catalog = addBranch(addTenant(EMPTY_CATALOG, tenant, 'default', true), branch('main', null));
-    const rest = { pgPort: 0, pgPortFixed: false, settings: {}, suspendAfterS: 0, isAutomatic: false };
+    const rest = {
+      pgPort: 0,
+      pgPortFixed: false,
+      settings: {},
+      suspendAfterS: 0,
+      minCu: 0,
+      maxCu: 0,
+      isAutomatic: false,
+    };
     const compute = { name: 'main', tenantId: tenant, branchName: 'main', ...rest };
     assert.equal(findCompute(addCompute(catalog, compute), 'main').branchName, 'main');
     assert.throws(() => addCompute(catalog, { ...compute, branchName: 'none' }), /has no branch "none" .*main/);

@@ -38,6 +38,9 @@ export interface ComputeRuntime {
   readonly error: string;
   readonly logPath: string;
   readonly grpcAddr: string;
+  /** Empty: it has no vm-monitor, as it is not scaled. */
+  readonly monitorAddr: string;
+  readonly pgdata: string;
   /** It follows the primary of its branch. */
   readonly isReplica: boolean;
 }
@@ -55,6 +58,8 @@ const NOT_RUNNING: ComputeRuntime = {
   error: '',
   logPath: '',
   grpcAddr: '',
+  monitorAddr: '',
+  pgdata: '',
   isReplica: false,
 };
 
@@ -69,6 +74,8 @@ export interface ComputeManagerOptions {
   readonly logPath: (name: string) => string;
   /** Keep a compute_ctl loaded for the next start. */
   readonly keepSpare: boolean;
+  /** The control group of a compute that is scaled. */
+  readonly groupOf: (name: string) => string;
 }
 
 export class ComputeManager {
@@ -119,6 +126,8 @@ export class ComputeManager {
       error: process.lastError,
       logPath,
       grpcAddr: process.ready?.grpc ?? '',
+      monitorAddr: process.ready?.monitor ?? '',
+      pgdata: join(this.options.baseDir, name, 'pgdata'),
       isReplica: this.replicas.has(name),
     };
   }
@@ -251,7 +260,7 @@ export class ComputeManager {
     // Postgres may run as another user than we: it must be able to pass through.
     await chmod(dir, 0o711);
     const specPath = await this.writeSpec(entry, place, pgPort);
-    const process = this.makeProcess(entry.name, dir, specPath, pgPort, timeoutMs);
+    const process = this.makeProcess(entry, dir, specPath, pgPort, timeoutMs);
     this.processes.set(entry.name, process);
     await process.start();
   }
@@ -279,13 +288,13 @@ export class ComputeManager {
   }
 
   private makeProcess(
-    name: string,
+    { name, maxCu }: ComputeEntry,
     dir: string,
     specPath: string,
     pgPort: number,
     timeoutMs: number,
   ): SupervisedProcess {
-    const { log, logPath, pgBin, runDir } = this.options;
+    const { groupOf, log, logPath, pgBin, runDir } = this.options;
     return new SupervisedProcess({
       name: `compute-${name}`,
       script: programPath('compute-ctl'),
@@ -295,6 +304,7 @@ export class ComputeManager {
         ...['--listen-grpc', '127.0.0.1:0', '--listen-http', '127.0.0.1:0', '--log-file', logPath(`compute-${name}`)],
         // Whoever started it is told of a failure when the process ends, so it must not stay.
         ...['--linger-ms', String(LINGER_MS)],
+        ...(maxCu > 0 ? ['--autoscaling', '--vm-monitor-addr', '127.0.0.1:0', '--cgroup', groupOf(name)] : []),
       ],
       logPath: logPath(`compute-${name}`),
       runDir,

@@ -16,6 +16,8 @@ import { ensureCompute, startCompute } from '../rpc/computes.js';
 import { makeHandlers } from '../rpc/handlers.js';
 import type { ControlHandlers } from '../rpc/handlers.js';
 import { grpcServices } from '../rpc/services.js';
+import { Autoscaler, groupsBelow, USUAL_TIMING } from './autoscaler.js';
+import type { AutoscalerTiming } from './autoscaler.js';
 import { ComputeManager } from './compute-manager.js';
 import { Operations } from './operations.js';
 import { endLeftovers } from './pid-files.js';
@@ -42,6 +44,7 @@ export interface DaemonOptions {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Called when a client asks the daemon to stop. */
   readonly onShutdownRequest: () => void;
+  readonly autoscaler?: AutoscalerTiming;
 }
 
 interface OwnPorts {
@@ -79,6 +82,7 @@ export class Daemon {
   private rest: RestServer | null = null;
   private connect: ConnectServer | null = null;
   private suspender: Suspender | null = null;
+  private autoscaler: Autoscaler | null = null;
   private readonly startsUnderWay = new Map<string, Promise<RunningCompute>>();
   private settleTimer: NodeJS.Timeout | null = null;
   private settling: Promise<void> = Promise.resolve();
@@ -127,11 +131,13 @@ export class Daemon {
         log,
         logPath: (name) => repo.logPath(name),
         keepSpare: options.env['NEON_SPARE_COMPUTE'] !== '0',
+        groupOf: (name) => `${groupsBelow(repo.path)}/${name}`,
       });
       await computes.removeLeftovers();
       const daemon = new Daemon(options, { config, stack, computes, catalog, taken, release });
       const ports = await daemon.choosePorts();
       await stack.start(taken, catalog.storages);
+      daemon.autoscaler = await daemon.startAutoscaler(options.autoscaler ?? USUAL_TIMING);
       await daemon.serve(ports);
       if (catalog.computes.length > 0) computes.expectStart();
       return daemon;
@@ -186,6 +192,24 @@ export class Daemon {
     }
     this.settleTimer = setInterval(() => void this.settle(), SETTLE_PERIOD_MS);
     void this.settle();
+  }
+
+  private startAutoscaler(timing: AutoscalerTiming): Promise<Autoscaler> {
+    return Autoscaler.start({
+      ...timing,
+      log: this.log,
+      groupsBelow: groupsBelow(this.repo.path),
+      running: () =>
+        this.catalog.computes
+          .filter((entry) => entry.maxCu > 0)
+          .map((entry) => ({ entry, runtime: { ...this.computes.runtime(entry.name), pgPort: entry.pgPort } }))
+          .filter(({ runtime }) => runtime.state === 'running' && runtime.monitorAddr !== ''),
+    });
+  }
+
+  /** Size of a compute that is scaled; 0: it is not, or not yet. */
+  currentCu(name: string): number {
+    return this.autoscaler?.currentCu(name) ?? 0;
   }
 
   private async startConnect(port: number): Promise<void> {
@@ -298,6 +322,7 @@ export class Daemon {
     await this.computes.stopAll().catch((error: unknown) => {
       this.log.error({ reason: errorText(error) }, 'stopping computes failed');
     });
+    await this.autoscaler?.close();
     await this.settling;
     await this.stack.stop();
     await this.repo.clearDaemon();

@@ -67,6 +67,7 @@ const pgRoutes: Route[] = [
       pg_port: z.number().int().min(0).max(65535).default(0),
       settings: z.record(z.string(), z.string()).default({}),
       suspend_after_s: z.number().int().min(0).default(0),
+      ...schemas.sizeIn,
       ...tenantBody,
     },
     response: schemas.pg,
@@ -74,6 +75,7 @@ const pgRoutes: Route[] = [
       const request = {
         ...{ name: input.name, tenantId: input.tenant_id, branchName: input.branch_name, pgPort: input.pg_port },
         ...{ settings: input.settings, storageName: input.storage_name, suspendAfterS: input.suspend_after_s },
+        ...schemas.sizeMessage(input),
       };
       return (await handlers.createCompute(request)).compute;
     },
@@ -104,6 +106,7 @@ const pgRoutes: Route[] = [
       timeout_s: z.number().min(0).max(3600).default(0),
       immediate: z.boolean().default(false),
       preserve_as: z.string().default(''),
+      ...schemas.sizeIn,
       ...schemas.pointIn,
     },
     response: schemas.pg,
@@ -118,13 +121,16 @@ interface PgAction extends PointInput {
   readonly timeout_s: number;
   readonly immediate: boolean;
   readonly preserve_as: string;
+  readonly autoscaling_limit_min_cu: number;
+  readonly autoscaling_limit_max_cu: number;
 }
 
 async function runPgAction(handlers: ControlHandlers, input: PgAction): Promise<unknown> {
   const name = input.pg_name;
   if (input.action === 'start') {
     const isReplica = input.is_replica === true || input.is_replica === 'replica';
-    return (await handlers.startCompute({ name, timeoutMs: Math.round(input.timeout_s * 1000), isReplica })).compute;
+    const timeoutMs = Math.round(input.timeout_s * 1000);
+    return (await handlers.startCompute({ name, timeoutMs, isReplica, ...schemas.sizeMessage(input) })).compute;
   }
   if (input.action === 'stop') {
     const { flushLsn } = await handlers.stopCompute({ name, immediate: input.immediate });

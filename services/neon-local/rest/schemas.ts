@@ -66,6 +66,9 @@ export const pg = z
     suspend_after_s: count.describe('suspended after this time without activity; 0 = never'),
     is_replica: z.boolean().describe('it runs, and follows the primary of its branch'),
     connect_url: z.string().describe('URL through the connect port, which starts the compute'),
+    autoscaling_limit_min_cu: z.number().describe('bounds of its size in compute units; both 0 = not limited'),
+    autoscaling_limit_max_cu: z.number(),
+    current_cu: z.number().describe('its size now; 0 = it does not run, or is not limited'),
   })
   .meta({ id: 'Pg' });
 
@@ -163,6 +166,23 @@ export const status = z
 export const error = z
   .strictObject({ error: z.string().describe('what is wrong, and what to do'), kind: z.string() })
   .meta({ id: 'Error' });
+
+/** The bounds of a compute's size in a request. */
+export const sizeIn = {
+  autoscaling_limit_min_cu: z
+    .number()
+    .min(0)
+    .default(0)
+    .describe('compute units, multiples of 0.25; both 0 = not limited'),
+  autoscaling_limit_max_cu: z.number().min(0).default(0),
+};
+
+export function sizeMessage(input: { autoscaling_limit_min_cu: number; autoscaling_limit_max_cu: number }) {
+  return {
+    autoscalingLimitMinCu: input.autoscaling_limit_min_cu,
+    autoscalingLimitMaxCu: input.autoscaling_limit_max_cu,
+  };
+}
 
 /** LSN in a request. */
 export const lsnIn = z.string().regex(/^[0-9A-Fa-f]{1,8}\/[0-9A-Fa-f]{1,8}$/, 'is no LSN; write such as 0/1A2B3C8');

@@ -36,6 +36,7 @@ import {
   tenantsOf,
   updateCompute,
 } from '../core/catalog.js';
+import { checkCuRange } from '../core/autoscaling.js';
 import type { BranchEntry, Catalog, ComputeEntry } from '../core/catalog-schema.js';
 import { computeUrl, START_TIMEOUT_MS } from '../io/compute-manager.js';
 import type { Daemon } from '../io/daemon.js';
@@ -60,6 +61,9 @@ export function computeMessage(daemon: Daemon, entry: ComputeEntry): Compute {
     suspendAfterS: Math.round(entry.suspendAfterS),
     connectUrl: daemon.connectUrl(entry),
     isReplica: runtime.isReplica,
+    autoscalingLimitMinCu: entry.minCu,
+    autoscalingLimitMaxCu: entry.maxCu,
+    currentCu: running ? daemon.currentCu(entry.name) : 0,
   };
 }
 
@@ -95,6 +99,7 @@ async function create(daemon: Daemon, request: CreateComputeRequest): Promise<Cr
   if (daemon.catalog.computes.some((entry) => entry.name === request.name)) {
     throw new StorageError('already-exists', `compute "${request.name}" exists already; choose another name`);
   }
+  const size = checkCuRange({ min: request.autoscalingLimitMinCu, max: request.autoscalingLimitMaxCu });
   const branch = await placeOf(daemon, request);
   const entry: ComputeEntry = {
     name: request.name === '' ? defaultComputeName(branch.name) : request.name,
@@ -104,6 +109,8 @@ async function create(daemon: Daemon, request: CreateComputeRequest): Promise<Cr
     pgPortFixed: request.pgPort !== 0,
     settings: request.settings,
     suspendAfterS: request.suspendAfterS,
+    minCu: size.min,
+    maxCu: size.max,
     isAutomatic: false,
   };
   await daemon.changeCatalog((catalog) => addCompute(catalog, entry));
@@ -132,6 +139,19 @@ export async function startCompute(
     return now === undefined || now.pgPort === pgPort ? catalog : updateCompute(catalog, name, { pgPort });
   });
   return findCompute(daemon.catalog, name);
+}
+
+/** Changes the bounds of a compute, also while it is scaled. One that runs without bounds has nobody to be scaled by. */
+async function changeSize(daemon: Daemon, request: StartComputeRequest): Promise<void> {
+  const { name } = request;
+  const { min, max } = checkCuRange({ min: request.autoscalingLimitMinCu, max: request.autoscalingLimitMaxCu });
+  const entry = findCompute(daemon.catalog, name);
+  if (max === 0 || (entry.minCu === min && entry.maxCu === max)) return;
+  if (entry.maxCu === 0 && daemon.computes.runtime(name).state === 'running') {
+    const advice = `stop it first ("neon pg stop ${name}")`;
+    throw new StorageError('precondition', `compute "${name}" runs without a limit of its size; ${advice}`);
+  }
+  await daemon.changeCatalog((catalog) => updateCompute(catalog, name, { minCu: min, maxCu: max }));
 }
 
 /** The computes of a branch that are, or could be, its primary. */
@@ -163,7 +183,7 @@ export async function ensureCompute(daemon: Daemon, branch: BranchEntry): Promis
     const { suspendAfterS } = daemon.config;
     made = {
       ...{ name, tenantId: branch.tenantId, branchName: branch.name, pgPort: 0, pgPortFixed: false, settings: {} },
-      ...{ suspendAfterS, isAutomatic: true },
+      ...{ suspendAfterS, minCu: 0, maxCu: 0, isAutomatic: true },
     };
     return addCompute(catalog, made);
   });
@@ -180,9 +200,11 @@ export async function ensureUrl(daemon: Daemon, branch: BranchEntry): Promise<st
 export function computeHandlers(daemon: Daemon) {
   return {
     createCompute: (request: CreateComputeRequest): Promise<CreateComputeResponse> => create(daemon, request),
-    startCompute: async (request: StartComputeRequest): Promise<StartComputeResponse> => ({
-      compute: computeMessage(daemon, await startCompute(daemon, request.name, request.timeoutMs, request.isReplica)),
-    }),
+    startCompute: async (request: StartComputeRequest): Promise<StartComputeResponse> => {
+      await changeSize(daemon, request);
+      const { name, timeoutMs, isReplica } = request;
+      return { compute: computeMessage(daemon, await startCompute(daemon, name, timeoutMs, isReplica)) };
+    },
     promoteCompute: async ({ name }: PromoteComputeRequest): Promise<PromoteComputeResponse> => {
       const entry = findCompute(daemon.catalog, name);
       await daemon.computes.promote(entry, locate(daemon, entry));

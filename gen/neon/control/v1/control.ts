@@ -208,6 +208,11 @@ export interface Compute {
   connectUrl: string;
   /** It runs, and follows the primary of its branch. */
   isReplica: boolean;
+  /** Bounds of its size in compute units (1 CU = 1 vCPU and 4 GiB), between which it is scaled; both 0 = not limited. */
+  autoscalingLimitMinCu: number;
+  autoscalingLimitMaxCu: number;
+  /** Its size now; 0 = it does not run, or is not limited. */
+  currentCu: number;
 }
 
 /** Parameters of a new compute. */
@@ -226,6 +231,9 @@ export interface CreateComputeRequest {
   storageName: string;
   /** Suspend after this time without activity, seconds; 0 = never. */
   suspendAfterS: number;
+  /** Bounds of its size in compute units, multiples of 0.25; equal = a fixed size; both 0 = not limited. */
+  autoscalingLimitMinCu: number;
+  autoscalingLimitMaxCu: number;
 }
 
 export interface CreateComputeRequest_SettingsEntry {
@@ -247,6 +255,9 @@ export interface StartComputeRequest {
   timeoutMs: number;
   /** As a hot standby, which reads what the primary of the branch writes. A branch can have several. */
   isReplica: boolean;
+  /** New bounds of its size, which stay; both 0 = as they were. */
+  autoscalingLimitMinCu: number;
+  autoscalingLimitMaxCu: number;
 }
 
 /** Answer to StartCompute. */
@@ -2012,6 +2023,9 @@ function createBaseCompute(): Compute {
     suspendAfterS: 0,
     connectUrl: "",
     isReplica: false,
+    autoscalingLimitMinCu: 0,
+    autoscalingLimitMaxCu: 0,
+    currentCu: 0,
   };
 }
 
@@ -2061,6 +2075,15 @@ export const Compute: MessageFns<Compute> = {
     }
     if (message.isReplica !== false) {
       writer.uint32(120).bool(message.isReplica);
+    }
+    if (message.autoscalingLimitMinCu !== 0) {
+      writer.uint32(129).double(message.autoscalingLimitMinCu);
+    }
+    if (message.autoscalingLimitMaxCu !== 0) {
+      writer.uint32(137).double(message.autoscalingLimitMaxCu);
+    }
+    if (message.currentCu !== 0) {
+      writer.uint32(145).double(message.currentCu);
     }
     return writer;
   },
@@ -2198,6 +2221,30 @@ export const Compute: MessageFns<Compute> = {
             message.isReplica = reader.bool();
             continue;
           }
+          case 16: {
+            if (tag !== 129) {
+              break;
+            }
+
+            message.autoscalingLimitMinCu = reader.double();
+            continue;
+          }
+          case 17: {
+            if (tag !== 137) {
+              break;
+            }
+
+            message.autoscalingLimitMaxCu = reader.double();
+            continue;
+          }
+          case 18: {
+            if (tag !== 145) {
+              break;
+            }
+
+            message.currentCu = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2267,6 +2314,21 @@ export const Compute: MessageFns<Compute> = {
         : isSet(object.is_replica)
         ? globalThis.Boolean(object.is_replica)
         : false,
+      autoscalingLimitMinCu: isSet(object.autoscalingLimitMinCu)
+        ? globalThis.Number(object.autoscalingLimitMinCu)
+        : isSet(object.autoscaling_limit_min_cu)
+        ? globalThis.Number(object.autoscaling_limit_min_cu)
+        : 0,
+      autoscalingLimitMaxCu: isSet(object.autoscalingLimitMaxCu)
+        ? globalThis.Number(object.autoscalingLimitMaxCu)
+        : isSet(object.autoscaling_limit_max_cu)
+        ? globalThis.Number(object.autoscaling_limit_max_cu)
+        : 0,
+      currentCu: isSet(object.currentCu)
+        ? globalThis.Number(object.currentCu)
+        : isSet(object.current_cu)
+        ? globalThis.Number(object.current_cu)
+        : 0,
     };
   },
 
@@ -2317,6 +2379,15 @@ export const Compute: MessageFns<Compute> = {
     if (message.isReplica !== false) {
       obj.isReplica = message.isReplica;
     }
+    if (message.autoscalingLimitMinCu !== 0) {
+      obj.autoscalingLimitMinCu = floatToJson(message.autoscalingLimitMinCu);
+    }
+    if (message.autoscalingLimitMaxCu !== 0) {
+      obj.autoscalingLimitMaxCu = floatToJson(message.autoscalingLimitMaxCu);
+    }
+    if (message.currentCu !== 0) {
+      obj.currentCu = floatToJson(message.currentCu);
+    }
     return obj;
   },
 
@@ -2340,12 +2411,25 @@ export const Compute: MessageFns<Compute> = {
     message.suspendAfterS = object.suspendAfterS ?? 0;
     message.connectUrl = object.connectUrl ?? "";
     message.isReplica = object.isReplica ?? false;
+    message.autoscalingLimitMinCu = object.autoscalingLimitMinCu ?? 0;
+    message.autoscalingLimitMaxCu = object.autoscalingLimitMaxCu ?? 0;
+    message.currentCu = object.currentCu ?? 0;
     return message;
   },
 };
 
 function createBaseCreateComputeRequest(): CreateComputeRequest {
-  return { name: "", tenantId: "", branchName: "", pgPort: 0, settings: {}, storageName: "", suspendAfterS: 0 };
+  return {
+    name: "",
+    tenantId: "",
+    branchName: "",
+    pgPort: 0,
+    settings: {},
+    storageName: "",
+    suspendAfterS: 0,
+    autoscalingLimitMinCu: 0,
+    autoscalingLimitMaxCu: 0,
+  };
 }
 
 export const CreateComputeRequest: MessageFns<CreateComputeRequest> = {
@@ -2370,6 +2454,12 @@ export const CreateComputeRequest: MessageFns<CreateComputeRequest> = {
     }
     if (message.suspendAfterS !== 0) {
       writer.uint32(56).uint32(message.suspendAfterS);
+    }
+    if (message.autoscalingLimitMinCu !== 0) {
+      writer.uint32(65).double(message.autoscalingLimitMinCu);
+    }
+    if (message.autoscalingLimitMaxCu !== 0) {
+      writer.uint32(73).double(message.autoscalingLimitMaxCu);
     }
     return writer;
   },
@@ -2446,6 +2536,22 @@ export const CreateComputeRequest: MessageFns<CreateComputeRequest> = {
             message.suspendAfterS = reader.uint32();
             continue;
           }
+          case 8: {
+            if (tag !== 65) {
+              break;
+            }
+
+            message.autoscalingLimitMinCu = reader.double();
+            continue;
+          }
+          case 9: {
+            if (tag !== 73) {
+              break;
+            }
+
+            message.autoscalingLimitMaxCu = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2500,6 +2606,16 @@ export const CreateComputeRequest: MessageFns<CreateComputeRequest> = {
         : isSet(object.suspend_after_s)
         ? globalThis.Number(object.suspend_after_s)
         : 0,
+      autoscalingLimitMinCu: isSet(object.autoscalingLimitMinCu)
+        ? globalThis.Number(object.autoscalingLimitMinCu)
+        : isSet(object.autoscaling_limit_min_cu)
+        ? globalThis.Number(object.autoscaling_limit_min_cu)
+        : 0,
+      autoscalingLimitMaxCu: isSet(object.autoscalingLimitMaxCu)
+        ? globalThis.Number(object.autoscalingLimitMaxCu)
+        : isSet(object.autoscaling_limit_max_cu)
+        ? globalThis.Number(object.autoscaling_limit_max_cu)
+        : 0,
     };
   },
 
@@ -2532,6 +2648,12 @@ export const CreateComputeRequest: MessageFns<CreateComputeRequest> = {
     if (message.suspendAfterS !== 0) {
       obj.suspendAfterS = Math.round(message.suspendAfterS);
     }
+    if (message.autoscalingLimitMinCu !== 0) {
+      obj.autoscalingLimitMinCu = floatToJson(message.autoscalingLimitMinCu);
+    }
+    if (message.autoscalingLimitMaxCu !== 0) {
+      obj.autoscalingLimitMaxCu = floatToJson(message.autoscalingLimitMaxCu);
+    }
     return obj;
   },
 
@@ -2555,6 +2677,8 @@ export const CreateComputeRequest: MessageFns<CreateComputeRequest> = {
     );
     message.storageName = object.storageName ?? "";
     message.suspendAfterS = object.suspendAfterS ?? 0;
+    message.autoscalingLimitMinCu = object.autoscalingLimitMinCu ?? 0;
+    message.autoscalingLimitMaxCu = object.autoscalingLimitMaxCu ?? 0;
     return message;
   },
 };
@@ -2718,7 +2842,7 @@ export const CreateComputeResponse: MessageFns<CreateComputeResponse> = {
 };
 
 function createBaseStartComputeRequest(): StartComputeRequest {
-  return { name: "", timeoutMs: 0, isReplica: false };
+  return { name: "", timeoutMs: 0, isReplica: false, autoscalingLimitMinCu: 0, autoscalingLimitMaxCu: 0 };
 }
 
 export const StartComputeRequest: MessageFns<StartComputeRequest> = {
@@ -2731,6 +2855,12 @@ export const StartComputeRequest: MessageFns<StartComputeRequest> = {
     }
     if (message.isReplica !== false) {
       writer.uint32(24).bool(message.isReplica);
+    }
+    if (message.autoscalingLimitMinCu !== 0) {
+      writer.uint32(33).double(message.autoscalingLimitMinCu);
+    }
+    if (message.autoscalingLimitMaxCu !== 0) {
+      writer.uint32(41).double(message.autoscalingLimitMaxCu);
     }
     return writer;
   },
@@ -2772,6 +2902,22 @@ export const StartComputeRequest: MessageFns<StartComputeRequest> = {
             message.isReplica = reader.bool();
             continue;
           }
+          case 4: {
+            if (tag !== 33) {
+              break;
+            }
+
+            message.autoscalingLimitMinCu = reader.double();
+            continue;
+          }
+          case 5: {
+            if (tag !== 41) {
+              break;
+            }
+
+            message.autoscalingLimitMaxCu = reader.double();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2797,6 +2943,16 @@ export const StartComputeRequest: MessageFns<StartComputeRequest> = {
         : isSet(object.is_replica)
         ? globalThis.Boolean(object.is_replica)
         : false,
+      autoscalingLimitMinCu: isSet(object.autoscalingLimitMinCu)
+        ? globalThis.Number(object.autoscalingLimitMinCu)
+        : isSet(object.autoscaling_limit_min_cu)
+        ? globalThis.Number(object.autoscaling_limit_min_cu)
+        : 0,
+      autoscalingLimitMaxCu: isSet(object.autoscalingLimitMaxCu)
+        ? globalThis.Number(object.autoscalingLimitMaxCu)
+        : isSet(object.autoscaling_limit_max_cu)
+        ? globalThis.Number(object.autoscaling_limit_max_cu)
+        : 0,
     };
   },
 
@@ -2811,6 +2967,12 @@ export const StartComputeRequest: MessageFns<StartComputeRequest> = {
     if (message.isReplica !== false) {
       obj.isReplica = message.isReplica;
     }
+    if (message.autoscalingLimitMinCu !== 0) {
+      obj.autoscalingLimitMinCu = floatToJson(message.autoscalingLimitMinCu);
+    }
+    if (message.autoscalingLimitMaxCu !== 0) {
+      obj.autoscalingLimitMaxCu = floatToJson(message.autoscalingLimitMaxCu);
+    }
     return obj;
   },
 
@@ -2822,6 +2984,8 @@ export const StartComputeRequest: MessageFns<StartComputeRequest> = {
     message.name = object.name ?? "";
     message.timeoutMs = object.timeoutMs ?? 0;
     message.isReplica = object.isReplica ?? false;
+    message.autoscalingLimitMinCu = object.autoscalingLimitMinCu ?? 0;
+    message.autoscalingLimitMaxCu = object.autoscalingLimitMaxCu ?? 0;
     return message;
   },
 };
@@ -3976,6 +4140,10 @@ export const ControlServiceClient = makeGenericClientConstructor(
   service: typeof ControlServiceService;
   serviceName: string;
 };
+
+function floatToJson(value: number | null | undefined): number | string | null | undefined {
+  return typeof value === "number" && !globalThis.Number.isFinite(value) ? globalThis.String(value) : value;
+}
 
 type Builtin = Date | Function | Uint8Array | string | number | boolean | bigint | undefined;
 
