@@ -1,17 +1,19 @@
 /**
  * Benchmarks, each as a ratio against a peer measured in the same run:
- * `npm run bench [-- --only getpage,tps --seconds 10 --clients 1,8,16 --scale 10 --rounds 3 --starts 20]`.
+ * `npm run bench [-- --only getpage,tps --profile --seconds 10 --clients 1,8,16 --scale 10 --rounds 3 --starts 20]`.
  *
  *   tps         pgbench simple-update and select-only on a compute, against plain primaries with one and two synchronous standbys
  *   ingest      WAL that piled up while the page server was stopped, against that standby's replay of the same amount
  *   cold-start  from spec to first query, from a process, and through the connect port, against a plain server
  *   getpage     page reads of each kind from the page server, against a server that sends as many bytes
  *   compaction  merging and image making in the page server against a raw write, and page reads beside them
+ *   append      WAL into one safekeeper, against synced writes to a file; with --profile, where its time goes
  *   scale-out   page reads of a tenant with two shards, from two page servers against one
  */
 import { parseArgs } from 'node:util';
 import { startPlain } from '../harness/plain.js';
 import { TestStack } from '../harness/stack.js';
+import { benchAppend } from './append.js';
 import { benchColdStart } from './cold-start.js';
 import { benchCompaction } from './compaction.js';
 import { benchGetPage } from './getpage.js';
@@ -22,7 +24,8 @@ import { benchTps } from './tps.js';
 
 const { values } = parseArgs({
   options: {
-    only: { type: 'string', default: 'tps,ingest,cold-start,getpage,compaction,scale-out' },
+    only: { type: 'string', default: 'tps,ingest,cold-start,getpage,compaction,append,scale-out' },
+    profile: { type: 'boolean', default: false },
     seconds: { type: 'string', default: '8' },
     clients: { type: 'string', default: '1,8,16' },
     scale: { type: 'string', default: '10' },
@@ -71,4 +74,5 @@ async function pageReads(): Promise<void> {
 
 if (['tps', 'ingest', 'cold-start'].some((name) => wanted.has(name))) await againstPlain();
 if (wanted.has('getpage') || wanted.has('compaction')) await pageReads();
+if (wanted.has('append')) say(await benchAppend(numbers.rounds, values.profile));
 if (wanted.has('scale-out')) say(await benchScaleOut(numbers.scale, numbers.rounds));

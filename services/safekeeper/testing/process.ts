@@ -1,6 +1,7 @@
 /** For tests: a safekeeper as a real process, so that it can be killed. */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { closeSync, openSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { parseReadyLine, type ReadyLine } from '#shared/runtime/ready.js';
@@ -16,10 +17,20 @@ export class SafekeeperProcess {
     this.ready = ready;
   }
 
-  static async start(dir: string, flags: readonly string[] = []): Promise<SafekeeperProcess> {
+  /** `logPath`: where its standard error goes; it can be profiled then. */
+  static async start(
+    dir: string,
+    flags: readonly string[] = [],
+    { logPath }: { logPath?: string } = {},
+  ): Promise<SafekeeperProcess> {
     const listen = ['--listen-grpc', '127.0.0.1:0', '--listen-http', '127.0.0.1:0', '--broker-endpoint', '127.0.0.1:1'];
     const args = ['--conditions=source', '--import', 'tsx', MAIN, '-D', dir, '--id', '1', '--log-level', 'error'];
-    const child = spawn(process.execPath, [...args, ...listen, ...flags], { stdio: ['pipe', 'pipe', 'inherit'] });
+    const log = logPath === undefined ? null : openSync(logPath, 'a');
+    const child = spawn(process.execPath, [...args, ...listen, ...flags], {
+      stdio: ['pipe', 'pipe', log ?? 'inherit'],
+      env: log === null ? process.env : { ...process.env, NODE_OPTIONS: '--inspect-port=0' },
+    });
+    if (log !== null) closeSync(log);
     if (child.stdout === null) throw new Error('the safekeeper has no output');
     for await (const text of createInterface({ input: child.stdout })) {
       const ready = parseReadyLine(text);

@@ -10,6 +10,7 @@ import type {
   ServiceError,
 } from '@grpc/grpc-js';
 import { StorageError } from '../core/errors.js';
+import { FLOW_WINDOW_BYTES } from './flow-window.js';
 import { fromGrpcError } from './error-map.js';
 import { KEEPALIVE_OPTIONS, MESSAGE_BYTES_MAX } from './server.js';
 
@@ -17,9 +18,8 @@ export const DEADLINE_MS = 10_000;
 /** For a peer on the same continent to answer the first bytes, though it may be busy. */
 export const CONNECT_TIMEOUT_MS = 5_000;
 
-/** The window is what lets a stream of WAL or pages run at full speed; the default is 64 KiB. */
 export const CLIENT_OPTIONS: ChannelOptions = {
-  'grpc-node.flow_control_window': 4 << 20,
+  'grpc-node.flow_control_window': FLOW_WINDOW_BYTES,
   'grpc.max_receive_message_length': MESSAGE_BYTES_MAX,
   'grpc.max_send_message_length': MESSAGE_BYTES_MAX,
   'grpc.enable_retries': 0,

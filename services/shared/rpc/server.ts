@@ -4,6 +4,7 @@ import type { ServiceDefinition, UntypedServiceImplementation } from '@grpc/grpc
 import { StorageError } from '../core/errors.js';
 import { formatAddr, parseAddr } from '../core/addr.js';
 import type { Logger } from '../runtime/log.js';
+import { widenWindow } from './flow-window.js';
 import { setRpcLogger } from './handlers.js';
 import { Health } from './health.js';
 import { addReflection } from './reflection.js';
@@ -50,6 +51,7 @@ export async function startGrpcServer(options: GrpcServerOptions): Promise<GrpcS
     // A second server must fail on a taken port instead of sharing it silently.
     'grpc.so_reuseport': 0,
   });
+  widenWindow(server);
   const names = options.services.map(([definition]) => serviceName(definition));
   for (const [definition, implementation] of options.services) server.addService(definition, implementation);
   const health = new Health(['', ...names]);
