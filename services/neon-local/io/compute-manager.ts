@@ -1,13 +1,13 @@
 /** Computes of a stack: each is a compute_ctl child with a throw-away directory. Operations on one compute run one after the other. */
 import { randomUUID } from 'node:crypto';
-import { chmod, readdir } from 'node:fs/promises';
+import { chmod, mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ComputeServiceClient, TerminateMode } from '#gen/neon/compute/v1/compute.js';
 import { PromotionServiceClient } from '#gen/neon/compute/v1/promotion.js';
 import { errorText, StorageError } from '#shared/core/errors.js';
 import { INVALID_LSN, lsnFromWire } from '#shared/core/lsn.js';
 import type { Lsn } from '#shared/core/lsn.js';
-import { ensureDir, removeDurable, writeFileDurable } from '#shared/io/files.js';
+import { removeDurable } from '#shared/io/files.js';
 import { callUnary, createClient } from '#shared/rpc/client.js';
 import type { Logger } from '#shared/runtime/log.js';
 import type { ComputeEntry } from '../core/catalog-schema.js';
@@ -255,8 +255,9 @@ export class ComputeManager {
 
   private async launch(entry: ComputeEntry, place: Place, pgPort: number, timeoutMs: number): Promise<void> {
     const dir = join(this.options.baseDir, entry.name);
-    await removeDurable(dir);
-    await ensureDir(dir);
+    // Nothing here is synced: a start would wait for it, and the next daemon throws away what it finds.
+    await rm(dir, { recursive: true, force: true });
+    await mkdir(dir, { recursive: true });
     // Postgres may run as another user than we: it must be able to pass through.
     await chmod(dir, 0o711);
     const specPath = await this.writeSpec(entry, place, pgPort);
@@ -267,7 +268,7 @@ export class ComputeManager {
 
   private async writeSpec(entry: ComputeEntry, place: Place, pgPort: number): Promise<string> {
     const path = join(this.options.baseDir, entry.name, 'spec.json');
-    await writeFileDurable(path, Buffer.from(JSON.stringify(this.spec(entry, place, pgPort), null, 2)));
+    await writeFile(path, JSON.stringify(this.spec(entry, place, pgPort), null, 2), { mode: 0o600 });
     return path;
   }
 
