@@ -128,6 +128,8 @@ export class TestStack implements AsyncDisposable {
     const daemon = spawn(process.execPath, [DAEMON, '--repo-dir', this.repoDir], {
       stdio: ['pipe', 'pipe', log],
       env: { ...process.env, ...this.env, NEON_EXIT_WITH_PARENT: '1' },
+      // As a shell would start it, and so that it can be sent what a terminal sends.
+      detached: true,
     });
     this.daemon = daemon;
     const lines = createInterface({ input: daemon.stdout ?? process.stdin });
@@ -146,6 +148,15 @@ export class TestStack implements AsyncDisposable {
     const daemon = this.daemon;
     if (daemon === null || daemon.exitCode !== null) return;
     daemon.kill('SIGTERM');
+    await once(daemon, 'exit');
+    this.daemon = null;
+  }
+
+  /** Ctrl-C in a terminal: the signal goes to the daemon's whole process group. */
+  async interrupt(): Promise<void> {
+    const daemon = this.daemon;
+    if (daemon === null || daemon.exitCode !== null) return;
+    process.kill(-this.pid, 'SIGINT');
     await once(daemon, 'exit');
     this.daemon = null;
   }

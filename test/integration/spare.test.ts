@@ -35,6 +35,16 @@ describe('a spare compute_ctl', function () {
     assert.match(stderr, /--no-such/);
   });
 
+  it('is stopped with all others by Ctrl-C, in order', async () => {
+    await using stack = await TestStack.start();
+    const url = await stack.startCompute('main');
+    await value(url, 'CREATE TABLE t AS SELECT 1 AS a');
+    await stack.interrupt();
+    const log = await stack.logs();
+    assert.match(log, /Postgres has ended/);
+    assert.doesNotMatch(log, /process died|before a quorum had all its WAL/);
+  });
+
   it('becomes the compute that is started next, and is followed by another', async () => {
     await using stack = await TestStack.start({ safekeepers: 1 });
     const sparePid = async (): Promise<number> => {

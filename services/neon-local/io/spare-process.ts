@@ -70,7 +70,8 @@ export class SpareProcess {
   private start(): void {
     const { script, args, env, logPath, runDir, log } = this.options;
     const logFile = openSync(logPath, 'a', 0o600);
-    const child = spawn(process.execPath, [script, ...args], { stdio: ['pipe', 'pipe', logFile], env });
+    // In a process group of its own, as all children: see SupervisedProcess.
+    const child = spawn(process.execPath, [script, ...args], { stdio: ['pipe', 'pipe', logFile], env, detached: true });
     closeSync(logFile);
     // It may be gone when it gets its arguments; whoever took it sees its end.
     child.stdin?.on('error', () => undefined);

@@ -124,6 +124,8 @@ export class SupervisedProcess {
     const child = spawn(process.execPath, [script, ...args], {
       stdio: ['pipe', 'pipe', logFile],
       env: childEnv(logPath, env),
+      // Ctrl-C in a terminal goes to all of a process group: who stops first is ours to say.
+      detached: true,
     });
     closeSync(logFile);
     if (child.pid !== undefined) writePidFile(runDir, this.name, child.pid);
