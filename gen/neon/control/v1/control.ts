@@ -210,6 +210,7 @@ export interface Compute {
   isReplica: boolean;
   /** Bounds of its size in compute units (1 CU = 1 vCPU and 4 GiB), between which it is scaled; both 0 = not limited. */
   autoscalingLimitMinCu: number;
+  /** Largest size, compute units; 0 = not scaled. */
   autoscalingLimitMaxCu: number;
   /** Its size now; 0 = it does not run, or is not limited. */
   currentCu: number;
@@ -233,6 +234,7 @@ export interface CreateComputeRequest {
   suspendAfterS: number;
   /** Bounds of its size in compute units, multiples of 0.25; equal = a fixed size; both 0 = not limited. */
   autoscalingLimitMinCu: number;
+  /** Largest size, compute units; 0 = not scaled. */
   autoscalingLimitMaxCu: number;
 }
 
@@ -257,6 +259,7 @@ export interface StartComputeRequest {
   isReplica: boolean;
   /** New bounds of its size, which stay; both 0 = as they were. */
   autoscalingLimitMinCu: number;
+  /** Largest size, compute units; 0 = as it was. */
   autoscalingLimitMaxCu: number;
 }
 
