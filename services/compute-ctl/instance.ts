@@ -163,11 +163,9 @@ export class Instance {
   /** A server that does not write: no election, no walproposer, and nothing to apply. */
   private async startStandby(ground: Groundwork): Promise<void> {
     const { spec, facts, account } = ground;
-    const { log } = this;
     const { signal } = this.stopping;
-    const { timings, config } = this.options;
-    const options = { spec, facts, account, pgdata: config.pgdata, log, signal, timings };
-    const { startLsn, lease } = await prepareStandby(options);
+    const { timings } = this.options;
+    const { startLsn, lease } = await prepareStandby({ spec, facts, fetch: this.fetchOptions(spec, account) });
     this.lease = lease;
     this.startLsn = startLsn;
     const startedMs = performance.now();
@@ -249,7 +247,17 @@ export class Instance {
   private fetchOptions(spec: ComputeSpec, account: Account | null): BackupFetchOptions {
     const { config, timings } = this.options;
     const { pageserverGrpcAddr: addr, pageserverTtid: ttid } = spec;
-    return { addr, ttid, pgdata: config.pgdata, account, log: this.log, timings, signal: this.stopping.signal };
+    const replica = spec.mode.kind !== 'primary';
+    return {
+      addr,
+      ttid,
+      replica,
+      pgdata: config.pgdata,
+      account,
+      log: this.log,
+      timings,
+      signal: this.stopping.signal,
+    };
   }
 
   private openSession(ground: Groundwork, newest: BackupFetch): StorageSession {

@@ -24,13 +24,8 @@ export interface Assignment {
 
 /** Null: the supervisor went away without having needed it. Throws StorageError `invalid` when it wrote something else. */
 export async function waitAsSpare(argv: readonly string[]): Promise<Assignment | null> {
-  const options = {
-    pgbin: { type: 'string', default: 'postgres' },
-    'pg-user': { type: 'string', default: 'postgres' },
-  };
-  const { values } = parseArgs({ args: [...argv], options: options as never, strict: true }) as {
-    values: Record<'pgbin' | 'pg-user', string>;
-  };
+  const text = { type: 'string', default: 'postgres' } as const;
+  const { values } = parseArgs({ args: [...argv], options: { pgbin: text, 'pg-user': text } });
   const host = new Host(values.pgbin, values['pg-user']);
   const arrival = firstLine(process.stdin).then((line) => ({ line, atMs: performance.now() }));
   // Needed while it is still loading, it goes on at once.

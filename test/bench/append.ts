@@ -12,9 +12,9 @@ import { TTID } from '../../services/safekeeper/testing/cluster.js';
 import { SafekeeperProcess } from '../../services/safekeeper/testing/process.js';
 import { electLeader, ScriptedLink } from '../../services/safekeeper/testing/scripted-proposer.js';
 import { WalMaker } from '../../services/safekeeper/testing/wal-maker.js';
+import { cpuSeconds } from '../harness/processes.js';
 import { profiled } from './cpu-profile.js';
-import { cpuSeconds } from './getpage.js';
-import { median, spread } from './stats.js';
+import { median, percentile, spread } from './stats.js';
 
 const run = promisify(execFile);
 const SEG_SIZE = 16 << 20;
@@ -38,9 +38,6 @@ interface Round {
   /** Of single records, sorted. */
   readonly latenciesMs: readonly number[];
 }
-
-const percentile = (sorted: readonly number[], share: number): number =>
-  sorted[Math.floor((sorted.length - 1) * share)] ?? NaN;
 
 /** `count` writes of `bytes` to a file that is there already, each synced. Returns seconds. */
 async function writeRaw(path: string, bytes: number, count: number): Promise<number> {

@@ -14,7 +14,8 @@ import { StorageReader } from '../harness/storage-reader.js';
 import { pgTool, query, value } from '../harness/stack.js';
 import type { TestStack } from '../harness/stack.js';
 import { shuffle, tablePages } from './getpage.js';
-import { encodeRequests, PageLoad, percentile } from './page-load.js';
+import { encodeRequests, PageLoad } from './page-load.js';
+import { percentile } from './stats.js';
 
 const MIB = 1 << 20;
 const ROUNDS = 8;

@@ -7,17 +7,18 @@
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { parseTtid } from '#shared/core/ids.js';
 import type { TenantTimelineId } from '#shared/core/ids.js';
 import { parseLsn } from '#shared/core/lsn.js';
+import { cpuSeconds } from '../harness/processes.js';
 import { StorageReader } from '../harness/storage-reader.js';
 import { pgTool, query, value } from '../harness/stack.js';
 import type { TestStack } from '../harness/stack.js';
 import { profiled } from './cpu-profile.js';
-import { encodeRequests, PageLoad, percentile } from './page-load.js';
+import { encodeRequests, PageLoad } from './page-load.js';
+import { percentile } from './stats.js';
 import type { LoadResult, PageRef } from './page-load.js';
 
 const IN_FLIGHT = [1, 16, 64];
@@ -26,9 +27,6 @@ const UPDATE_ROUNDS = 8;
 const CACHED_PAGES = 2000;
 const CACHED_PASSES = 5;
 const TIMEOUT_MS = 300_000;
-/** Clock ticks of /proc/<pid>/stat. */
-const TICKS_PER_SECOND = 100;
-const STAT_UTIME = 11;
 
 /** Print where the CPU goes: needs NODE_OPTIONS=--inspect-port=0. */
 const PROFILE = process.env['BENCH_PROFILE'] === '1';
@@ -44,13 +42,6 @@ interface Server {
 interface Measured extends LoadResult {
   readonly inFlight: number;
   readonly cpuUs: number;
-}
-
-export function cpuSeconds(pid: number): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'latin1')
-    .replace(/^.*\) /s, '')
-    .split(' ');
-  return (Number(fields[STAT_UTIME]) + Number(fields[STAT_UTIME + 1])) / TICKS_PER_SECOND;
 }
 
 async function measure(server: Server, requests: Buffer, inFlight: number): Promise<Measured> {

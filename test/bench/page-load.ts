@@ -47,10 +47,6 @@ export function encodeRequests(pages: readonly PageRef[]): Buffer {
   return out;
 }
 
-export function percentile(sorted: Float64Array, share: number): number {
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? NaN;
-}
-
 export class PageLoad implements Disposable {
   private readonly socket: net.Socket;
 

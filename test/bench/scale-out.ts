@@ -7,8 +7,8 @@ import { shardOfBlock } from '#shared/core/shard.js';
 import { ShardCluster } from '../harness/shard-cluster.js';
 import { pgTool, query, value } from '../harness/stack.js';
 import { shuffle, tablePages } from './getpage.js';
-import { encodeRequests, PageLoad, percentile, REQUEST_BYTES } from './page-load.js';
-import { spread } from './stats.js';
+import { encodeRequests, PageLoad, REQUEST_BYTES } from './page-load.js';
+import { percentile, spread } from './stats.js';
 
 const SHARDS = 2;
 const STRIPE_BLOCKS = 64;

@@ -5,6 +5,11 @@ export function median(values: readonly number[]): number {
   return sorted[Math.floor((sorted.length - 1) / 2)] ?? NaN;
 }
 
+/** `share`: 0.99 is the 99th. */
+export function percentile(sorted: ArrayLike<number>, share: number): number {
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? NaN;
+}
+
 /** "median (min..max)". */
 export function spread(values: readonly number[], digits = 0): string {
   const text = (value: number) => value.toFixed(digits);

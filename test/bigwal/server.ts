@@ -6,6 +6,7 @@ import { openSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import { parseReadyLine } from '#shared/runtime/ready.js';
+import { cpuSeconds } from '../harness/processes.js';
 
 const MAIN = resolve(import.meta.dirname, '../../build/services/pageserver/main.js');
 const SAMPLE_MS = 250;
@@ -75,11 +76,8 @@ export class LimitedServer {
     return Number(/^wchar: (\d+)/m.exec(io)?.[1] ?? 0);
   }
 
-  /** User and system time, seconds. */
   cpuSeconds(): number {
-    const stat = readFileSync(`/proc/${this.process.pid}/stat`, 'utf8');
-    const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    return (Number(fields[11]) + Number(fields[12])) / 100;
+    return cpuSeconds(this.process.pid ?? 0);
   }
 
   async stop(): Promise<void> {

@@ -1,4 +1,5 @@
-/** What of a stack is still there: processes, listening sockets and files. */
+/** What of a stack is still there: processes, listening sockets and files; and what a process has used. */
+import { readFileSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
@@ -41,4 +42,15 @@ export async function runtimeFiles(repoDir: string): Promise<string[]> {
     (name) => ['LOCK', 'daemon.json', 'pull'].includes(name) || name.endsWith('.tmp'),
   );
   return [...found.flat(), ...own];
+}
+
+/** Clock ticks of /proc. */
+const TICKS_PER_SECOND = 100;
+
+/** User and system time of a process that runs, all its threads together. */
+export function cpuSeconds(pid: number): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  // Fields behind the command, which may have spaces: user time is the twelfth.
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
 }

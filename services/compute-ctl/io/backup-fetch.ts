@@ -12,6 +12,8 @@ import { retryUnavailable } from './retry.js';
 export interface BackupFetchOptions {
   readonly addr: string;
   readonly ttid: TenantTimelineId;
+  /** See BaseBackupRequest. */
+  readonly replica: boolean;
   /** Made anew. */
   readonly pgdata: string;
   readonly account: Account | null;
@@ -55,14 +57,14 @@ export class BackupFetch {
   }
 
   private async once(): Promise<BaseBackupHeader> {
-    const { addr, ttid, pgdata, account, timings } = this.options;
+    const { addr, ttid, replica, pgdata, account, timings } = this.options;
     const startedMs = performance.now();
     const onHeader = (header: BaseBackupHeader): void => {
       // When it is tried again it stays where it was.
       if (this.lsn === INVALID_LSN) this.lsn = header.lsn;
       this.locate(this.lsn);
     };
-    const request = { addr, ttid, lsn: this.lsn, dir: pgdata, account, signal: this.signal, onHeader };
+    const request = { addr, ttid, lsn: this.lsn, replica, dir: pgdata, account, signal: this.signal, onHeader };
     const { header, bytes } = await fetchBaseBackup(request);
     timings.basebackupMs = performance.now() - startedMs;
     timings.basebackupBytes = bytes;

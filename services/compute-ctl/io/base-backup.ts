@@ -30,7 +30,7 @@ export interface BaseBackupRequest {
   /** 0 = the newest position that the page server has. */
   readonly lsn: Lsn;
   /** For a server that does not write. With lsn = 0: for one that follows. */
-  readonly replica?: boolean;
+  readonly replica: boolean;
   /** Made anew. */
   readonly dir: string;
   readonly account: Account | null;
@@ -45,7 +45,7 @@ export async function fetchBaseBackup(
 ): Promise<{ header: BaseBackupHeader; bytes: number }> {
   const client = createClient(PageServiceClient, request.addr);
   const stream = client.getBaseBackup(
-    { ttid: { ...request.ttid }, lsn: lsnToWire(request.lsn), replica: request.replica ?? false },
+    { ttid: { ...request.ttid }, lsn: lsnToWire(request.lsn), replica: request.replica },
     traceMetadata(),
   );
   const abort = (): void => stream.cancel();
