@@ -3,6 +3,7 @@ import type { PageServiceServer } from '#gen/neon/pageserver/v1/page_service.js'
 import type { TenantTimelineId } from '#shared/core/ids.js';
 import type { ActiveTimeline } from '../tenant/active-timeline.js';
 import { getBaseBackup } from './base-backup.js';
+import { getFirstPages } from './first-pages.js';
 import { getPages } from './get-pages.js';
 import { getDbSize, getRelSize } from './sizes.js';
 import { getSlruSegment } from './slru-segment.js';
@@ -20,5 +21,6 @@ export function pageService(deps: PageServiceDeps): PageServiceServer {
     getDbSize: getDbSize(deps),
     getSlruSegment: getSlruSegment(deps),
     getBaseBackup: getBaseBackup(deps),
+    getFirstPages: getFirstPages(deps),
   };
 }

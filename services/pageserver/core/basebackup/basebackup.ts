@@ -6,6 +6,7 @@
  * own.
  */
 import type { Lsn } from '#shared/core/lsn.js';
+import { DATA_DIRECTORIES } from '#shared/postgres/data-directories.js';
 import type { CheckPoint } from '#shared/postgres/checkpoint.js';
 import { crc32c } from '#shared/postgres/crc32c.js';
 import { physicalSlotState } from '#shared/postgres/replication-slot.js';
@@ -40,31 +41,6 @@ import { directoryEntry, FILE_MODE, fileEntry, type TarEntry } from './tar-entry
 /** The slot by which the compute's WAL sender keeps WAL until the proposer has it. */
 export const WALPROPOSER_SLOT = 'walproposer';
 
-const DIRECTORIES = [
-  'global',
-  'pg_wal',
-  'pg_wal/archive_status',
-  'pg_commit_ts',
-  'pg_dynshmem',
-  'pg_notify',
-  'pg_serial',
-  'pg_snapshots',
-  'pg_subtrans',
-  'pg_twophase',
-  'pg_multixact',
-  'pg_multixact/members',
-  'pg_multixact/offsets',
-  'base',
-  'pg_replslot',
-  'pg_tblspc',
-  'pg_stat',
-  'pg_stat_tmp',
-  'pg_xact',
-  'pg_logical',
-  'pg_logical/snapshots',
-  'pg_logical/mappings',
-];
-
 const HBA = [
   '# A skeleton: local connections only. The compute writes its own.',
   'local all all trust',
@@ -86,7 +62,7 @@ export async function* baseBackup(
 ): AsyncGenerator<TarEntry> {
   const made = plan ?? (await planBaseBackup(view, options));
   const { lsn } = made;
-  for (const path of DIRECTORIES) yield directoryEntry(path);
+  for (const path of DATA_DIRECTORIES) yield directoryEntry(path);
   yield fileEntry('PG_VERSION', text(`${made.pgMajor}\n`));
   yield fileEntry('pg_hba.conf', text(HBA));
   yield fileEntry('pg_ident.conf');
