@@ -22,6 +22,8 @@ import type { ComputeStatus } from './core/status.js';
 import { Instance } from './instance.js';
 import { ActivityMonitor } from './io/activity-monitor.js';
 import type { ServerAddress } from './io/catalog.js';
+import { serverInAdvance } from './io/early-server.js';
+import type { EarlyServer } from './io/early-server.js';
 import type { Host } from './io/host.js';
 import { retryUnavailable } from './io/retry.js';
 import type { SpecSource } from './io/spec-source.js';
@@ -67,6 +69,8 @@ export class Compute {
   private termination: Promise<Lsn> | null = null;
   private promotion: Promise<Lsn> | null = null;
   private exitCode = 0;
+  /** A server that waits for what it will be; taken by the first start. */
+  private early: Promise<EarlyServer | null> = Promise.resolve(null);
   /** Storage ends together with us: there is nobody to wait for. */
   private isOrphan = false;
   /** Wakes the pause before a refresh is tried again. */
@@ -149,6 +153,7 @@ export class Compute {
     const { signal } = this.hurry;
     if (source === null) {
       log.info('waiting for a spec');
+      this.early = serverInAdvance({ pgdata: this.config.pgdata, host: this.host, log });
       return null;
     }
     try {
@@ -204,17 +209,22 @@ export class Compute {
     await this.instance?.stopAtOnce();
     this.spec = spec;
     const { config, host, log, timings, leastLsn } = this;
+    const early = await this.early;
+    this.early = Promise.resolve(null);
     const created: Instance = new Instance({
       config,
       host,
+      early,
       log,
       timings,
       leastLsn,
-      onSpawned: () => this.idle(),
+      onOpened: () => this.idle(),
       onLost: (error) => this.onLost(created, error),
       onCommitLatency: (latencyMs) => this.onCommitLatency?.(latencyMs),
     });
     this.instance = created;
+    // It was told to stop before there was anything to cancel.
+    if (this.hurry.signal.aborted) created.cancel(new StorageError('cancelled', 'the compute is told to stop'));
     await created.bringUp(spec);
   }
 
@@ -379,6 +389,7 @@ export class Compute {
   private async runTermination(mode: StopMode): Promise<Lsn> {
     this.log.info({ mode }, 'terminating');
     this.monitor.close();
+    await (await this.early)?.process.stop('immediate');
     const instance = this.instance;
     let flushLsn = instance?.commitLsn ?? INVALID_LSN;
     if (instance?.alive === true && !this.isOrphan) {

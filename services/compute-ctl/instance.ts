@@ -16,7 +16,7 @@ import type { Logger } from '#shared/runtime/log.js';
 import type { ComputeConfig } from './config.js';
 import { parseConnstr } from './core/connstr.js';
 import type { PageserverFeedback, StandbyFeedback } from './core/messages.js';
-import { renderPgHba, renderPostgresConf } from './core/postgres-conf.js';
+import { renderPostgresConf } from './core/postgres-conf.js';
 import type { ComputeSpec } from './core/spec.js';
 import { needsNewStart } from './core/spec-change.js';
 import type { StartTimings } from './core/status.js';
@@ -28,14 +28,16 @@ import type { ServerAddress } from './io/catalog.js';
 import { CommitFeed } from './io/commit-feed.js';
 import { FeedbackFile } from './io/feedback-file.js';
 import type { Throttling } from './io/feedback-file.js';
+import { beginServer, canGoOn, clearGround, writeConf } from './io/early-server.js';
+import type { EarlyServer, EarlyServerOptions } from './io/early-server.js';
+import { fetchFirstPages } from './io/first-pages.js';
 import type { Host } from './io/host.js';
 import { timelineFacts } from './io/pageserver-client.js';
 import type { TimelineFacts } from './io/pageserver-client.js';
 import type { LsnLease } from './io/lsn-lease.js';
 import { lastWal } from './io/last-files.js';
-import { makeSocketDir, writeOwned } from './io/pgdata.js';
-import { PostgresProcess, stopLeftover } from './io/postgres-process.js';
-import type { PostgresBinary } from './io/postgres-process.js';
+import { makeSocketDir } from './io/pgdata.js';
+import type { PostgresBinary, PostgresProcess } from './io/postgres-process.js';
 import { announceStorage, applySettings } from './io/reload.js';
 import { orAborted, retryUnavailable } from './io/retry.js';
 import { fetchSlotWal } from './io/slot-wal.js';
@@ -55,8 +57,10 @@ export interface InstanceOptions {
   readonly timings: StartTimings;
   /** WAL that this timeline must have at the least; a start before it would lose commits. INVALID_LSN: not known. */
   readonly leastLsn: Lsn;
-  /** Postgres starts, and nothing is to be done until it is up. */
-  onSpawned(): void;
+  /** A server that waits in the data directory already. */
+  readonly early: EarlyServer | null;
+  /** Postgres has its data, and nothing is to be done until it is up. */
+  onOpened(): void;
   onLost(error: StorageError): void;
   onCommitLatency(latencyMs: number): void;
 }
@@ -68,6 +72,10 @@ interface Groundwork {
   readonly binary: PostgresBinary;
   readonly account: Account | null;
   readonly server: ServerAddress;
+  /** postgresql.conf. */
+  readonly conf: string;
+  /** It waits for its data. */
+  readonly postgres: PostgresProcess;
   /** Of a primary: the base backup that its term probably starts at. */
   readonly newest: BackupFetch | null;
 }
@@ -109,7 +117,8 @@ export class Instance {
 
   /** Postgres runs and may commit. */
   get alive(): boolean {
-    return this.lost === null && !this.closing && this.postgres !== null && this.postgres.exit === null;
+    const { postgres } = this;
+    return this.lost === null && !this.closing && postgres !== null && postgres.isOpen && postgres.exit === null;
   }
 
   /** It has answered queries. */
@@ -169,7 +178,7 @@ export class Instance {
     this.lease = lease;
     this.startLsn = startLsn;
     const startedMs = performance.now();
-    await orAborted(this.launch(ground), signal);
+    await orAborted(this.open(ground), signal);
     timings.startPostgresMs = performance.now() - startedMs;
   }
 
@@ -185,6 +194,7 @@ export class Instance {
     }
     const { segSize } = ground.facts;
     const walDir = join(this.options.config.pgdata, 'pg_wal');
+    void fetchFirstPages(this.fetchOptions(ground.spec, ground.account), this.startLsn);
     this.session.runner.source.attachPostgres({ startLsn: this.startLsn, walDir, segSize });
     await orAborted(this.startPostgres(ground, this.session), signal);
     await this.configureCatalog(ground.server, ground.spec);
@@ -223,25 +233,57 @@ export class Instance {
   }
 
   private async prepareGround(spec: ComputeSpec): Promise<Groundwork> {
-    const { config } = this.options;
+    const { config, early } = this.options;
     const { log } = this;
     const { signal } = this.stopping;
     const connstr = parseConnstr(config.connstr);
-    const [{ binary, account }] = await Promise.all([this.options.host.facts(), stopLeftover(config.pgdata, log)]);
+    const place = this.earlyOptions();
+    const host = early?.facts ?? (await clearGround(place));
+    const { binary, account } = host;
     const newest = spec.mode.kind === 'primary' ? new BackupFetch(this.fetchOptions(spec, account), INVALID_LSN) : null;
-    const facts = await retryUnavailable({ what: 'ask the page server for the timeline', log, signal }, () =>
+    const asking = retryUnavailable({ what: 'ask the page server for the timeline', log, signal }, () =>
       timelineFacts(spec.pageserverGrpcAddr, spec.pageserverTtid, signal),
     );
+    asking.catch(() => undefined);
+    this.socketDir = await makeSocketDir(config.pgdata, account);
+    const port = Number(spec.settings.get('port') ?? connstr.port ?? DEFAULT_PORT);
+    const server = { socketDir: this.socketDir, port, user: connstr.user ?? 'cloud_admin' };
+    const conf = this.renderConf(spec, server);
+    const isGoing = early !== null && (await canGoOn(early, conf, place));
+    const begun = this.watch(isGoing ? early : beginServer(place, host, { conf }));
+    const facts = await asking;
     if (Math.floor(binary.version / 10_000) !== facts.pgMajor) {
       throw new StorageError(
         'invalid',
         `${binary.path} is version ${binary.version}, the timeline needs PostgreSQL ${facts.pgMajor}`,
       );
     }
-    this.socketDir = await makeSocketDir(config.pgdata, account);
-    const port = Number(spec.settings.get('port') ?? connstr.port ?? DEFAULT_PORT);
-    const server = { socketDir: this.socketDir, port, user: connstr.user ?? 'cloud_admin' };
-    return { spec, facts, binary, account, server, newest };
+    const postgres = begun.segSize === facts.segSize ? begun.process : await this.beginAgain(begun, facts, conf);
+    return { spec, facts, binary, account, server, conf, postgres, newest };
+  }
+
+  private earlyOptions(): EarlyServerOptions {
+    const { config, host } = this.options;
+    return { pgdata: config.pgdata, host, log: this.log };
+  }
+
+  private watch(begun: EarlyServer): EarlyServer {
+    const { process } = begun;
+    this.postgres = process;
+    void process.exited.then((exit) => {
+      if (this.postgres !== process) return;
+      const how = exit.signal === null ? `with code ${exit.code ?? -1}` : `by ${exit.signal}`;
+      this.lose(new StorageError('internal', `Postgres ended unexpectedly ${how}: ${process.lastWords()}`));
+    });
+    reachStep('postgres-spawned');
+    return begun;
+  }
+
+  private async beginAgain(begun: EarlyServer, { segSize }: TimelineFacts, conf: string): Promise<PostgresProcess> {
+    this.log.info({ segSize }, 'Postgres is started anew for another size of WAL segments');
+    this.postgres = null;
+    await begun.process.stop('immediate');
+    return this.watch(beginServer(this.earlyOptions(), begun.facts, { conf, segSize })).process;
   }
 
   private fetchOptions(spec: ComputeSpec, account: Account | null): BackupFetchOptions {
@@ -303,14 +345,15 @@ export class Instance {
       term: proposer.term,
       donors: proposer.holdersOf(this.startLsn).map((index) => addrs[index] ?? ''),
     });
-    const postgres = await this.launch(ground);
-    if (postgres === null) return;
+    if (!(await this.open(ground))) return;
     this.feedbackFile = FeedbackFile.open(pgdata);
     // The base backup came from it. Of its disk nothing is known yet.
     const unknown = { diskConsistentLsn: INVALID_LSN, remoteConsistentLsn: INVALID_LSN };
     this.feedbackFile.put({ lastReceivedLsn: this.startLsn, ...unknown });
     this.options.timings.startPostgresMs = performance.now() - startedMs;
-    this.attaching = this.attach(ground, session, postgres).catch((error: unknown) => this.lose(asStorageError(error)));
+    this.attaching = this.attach(ground, session, ground.postgres).catch((error: unknown) =>
+      this.lose(asStorageError(error)),
+    );
   }
 
   /** Beside the first queries: those that write wait for it with their commits. */
@@ -329,26 +372,18 @@ export class Instance {
     reachStep('attached');
   }
 
-  /** On a filled data directory. Resolves when it takes connections; null when it is not wanted any more. */
-  private async launch(ground: Groundwork): Promise<PostgresProcess | null> {
-    const { account, server } = ground;
-    const { pgdata, startTimeoutMs } = this.options.config;
-    writeOwned(join(pgdata, 'postgresql.conf'), this.renderConf(ground.spec, server), account);
-    writeOwned(join(pgdata, 'pg_hba.conf'), renderPgHba(), account);
+  /** The data directory is filled. Resolves when connections are taken; false when they are not wanted any more. */
+  private async open({ postgres, server, conf, account }: Groundwork): Promise<boolean> {
+    // The base backup has brought its own.
+    writeConf(this.options.config.pgdata, conf, account);
     reachStep('configured');
-    if (this.stopping.signal.aborted) return null;
-    const postgres = new PostgresProcess({ bin: ground.binary.path, pgdata, account, log: this.log });
-    this.postgres = postgres;
-    void postgres.exited.then((exit) => {
-      const how = exit.signal === null ? `with code ${exit.code ?? -1}` : `by ${exit.signal}`;
-      this.lose(new StorageError('internal', `Postgres ended unexpectedly ${how}: ${postgres.lastWords()}`));
-    });
-    reachStep('postgres-spawned');
-    this.options.onSpawned();
-    await postgres.ready(startTimeoutMs);
+    if (this.stopping.signal.aborted) return false;
+    postgres.open();
+    this.options.onOpened();
+    await postgres.ready(this.options.config.startTimeoutMs);
     reachStep('postgres-ready');
     this.pgAddr = formatAddr('127.0.0.1', server.port);
-    return postgres;
+    return true;
   }
 
   private onFenced(message: string): void {

@@ -6,30 +6,14 @@ import { HealthClient } from '#gen/grpc/health/v1/health.js';
 import { errorText } from '#shared/core/errors.js';
 import { callUnary, createClient } from '#shared/rpc/client.js';
 import type { Logger } from '#shared/runtime/log.js';
+import { LIKELY_SPEC } from './core/likely-spec.js';
 import { renderPostgresConf } from './core/postgres-conf.js';
 import { parseSpec } from './core/spec.js';
-
-const ID = '0'.repeat(31);
-const SPEC = {
-  format_version: 1.0,
-  tenant_id: `${ID}1`,
-  timeline_id: `${ID}2`,
-  pageserver_connstring: 'host=127.0.0.1 port=6400',
-  safekeeper_connstrings: ['127.0.0.1:5454'],
-  cluster: {
-    cluster_id: 'none',
-    name: 'none',
-    roles: [{ name: 'nobody', encrypted_password: null, options: null }],
-    databases: [{ name: 'nothing', owner: 'nobody', options: null }],
-    settings: [{ name: 'port', value: '1', vartype: 'integer' }],
-  },
-  delta_operations: [],
-};
 
 /** `addr`: of a gRPC server of this process. Never rejects: a start works without. */
 export async function warmUp(addr: string, log: Logger): Promise<void> {
   try {
-    const spec = parseSpec(JSON.stringify(SPEC), null);
+    const spec = parseSpec(LIKELY_SPEC, null);
     renderPostgresConf(spec, { socketDir: '/nowhere', port: 1 });
     const client = createClient(HealthClient, addr);
     await callUnary(client, client.check, { service: '' });

@@ -12,7 +12,7 @@ import { formatLsn, lsn, MAX_LSN } from '#shared/core/lsn.js';
 import { crc32c } from '#shared/postgres/crc32c.js';
 import type { TempCluster } from '#shared/postgres/testing/temp-cluster.js';
 import { callUnary, createClient } from '#shared/rpc/client.js';
-import { firstPagesFile } from './core/first-pages-file.js';
+import { firstPagesFile } from '#shared/postgres/first-pages-file.js';
 import { RecordedHistory } from './core/testing/recorded-history.js';
 import { comparePages } from './testing/compare-pages.js';
 import { errorOf, PagestreamClient } from './testing/pagestream-client.js';

@@ -40,6 +40,7 @@ export async function baseBackupAt(reader: StorageReader, at: Lsn, dir: string):
     ttid: reader.ttid,
     lsn: at,
     dir,
+    isFresh: true,
     replica: false,
     account: null,
     signal: AbortSignal.timeout(60_000),

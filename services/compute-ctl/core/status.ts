@@ -11,6 +11,7 @@ export interface StartTimings {
   syncSafekeepersMs: number;
   basebackupMs: number;
   basebackupBytes: number;
+  /** From a complete data directory to connections: the server has waited for it since the spec came. */
   startPostgresMs: number;
   configMs: number;
   /** From the start of the process, or from the arrival of the spec when there was none then. */

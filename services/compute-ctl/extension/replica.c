@@ -448,8 +448,8 @@ refuse_promotion(PG_FUNCTION_ARGS)
 	PG_RETURN_NULL();
 }
 
-static void
-check_data_directory(void)
+void
+replica_check_data_directory(void)
 {
 	bool		standby = access(STANDBY_SIGNAL_FILE, F_OK) == 0;
 
@@ -469,7 +469,6 @@ check_data_directory(void)
 void
 replica_install(void)
 {
-	check_data_directory();
 	if (neon_compute_mode == MODE_PRIMARY)
 		return;
 	builtin_function_replace("pg_promote", refuse_promotion);

@@ -17,8 +17,11 @@ typedef struct ReadPosition
 	XLogRecPtr	usable_after;
 } ReadPosition;
 
-/* Checks that the data directory and the settings agree, and puts the parts in place. Called in the postmaster. */
+/* Puts the parts in place. Called in the postmaster. */
 extern void replica_install(void);
+
+/* FATAL if the data directory, which is complete, and the settings disagree. */
+extern void replica_check_data_directory(void);
 
 extern void replica_request_memory(void);
 extern void replica_attach(void);

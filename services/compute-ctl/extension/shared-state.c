@@ -6,11 +6,13 @@
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
+#include "utils/timestamp.h"
 
 #include "cache-table.h"
 #include "local-file.h"
 #include "relation-state.h"
 #include "replica.h"
+#include "start-gate.h"
 #include "wal-position.h"
 #include "working-set.h"
 
@@ -41,6 +43,8 @@ initialise(void)
 	read_start();
 	pg_atomic_init_u64(&neon_shared->forgotten_lsn, neon_shared->start_lsn);
 	pg_atomic_init_u64(&neon_shared->keep_after_us, 0);
+	pg_atomic_init_u32(&neon_shared->first_pages, 0);
+	neon_shared->data_since = GetCurrentTimestamp();
 	pg_atomic_init_u32(&neon_shared->connstring_version, 2);
 	strlcpy(neon_shared->connstring, neon_pageserver_connstring, CONNSTRING_BYTES_MAX);
 	neon_shared->stripe_blocks = neon_stripe_size;
@@ -68,6 +72,9 @@ start_shared_memory(void)
 {
 	bool		found;
 
+	/* First: others may read files of the data directory here. */
+	start_gate_pass();
+	replica_check_data_directory();
 	if (previous_startup_hook)
 		previous_startup_hook();
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);

@@ -14,7 +14,7 @@ export interface BackupFetchOptions {
   readonly ttid: TenantTimelineId;
   /** See BaseBackupRequest. */
   readonly replica: boolean;
-  /** Made anew. */
+  /** It is there. */
   readonly pgdata: string;
   readonly account: Account | null;
   readonly log: Logger;
@@ -53,10 +53,15 @@ export class BackupFetch {
     after?.abort();
     await after?.done.catch(() => undefined);
     const { log } = this.options;
-    return retryUnavailable({ what: 'fetch the base backup', log, signal: this.signal }, () => this.once());
+    let isFresh = after === null;
+    return retryUnavailable({ what: 'fetch the base backup', log, signal: this.signal }, () => {
+      const isFirst = isFresh;
+      isFresh = false;
+      return this.once(isFirst);
+    });
   }
 
-  private async once(): Promise<BaseBackupHeader> {
+  private async once(isFresh: boolean): Promise<BaseBackupHeader> {
     const { addr, ttid, replica, pgdata, account, timings } = this.options;
     const startedMs = performance.now();
     const onHeader = (header: BaseBackupHeader): void => {
@@ -64,7 +69,17 @@ export class BackupFetch {
       if (this.lsn === INVALID_LSN) this.lsn = header.lsn;
       this.locate(this.lsn);
     };
-    const request = { addr, ttid, lsn: this.lsn, replica, dir: pgdata, account, signal: this.signal, onHeader };
+    const request = {
+      addr,
+      ttid,
+      lsn: this.lsn,
+      replica,
+      dir: pgdata,
+      isFresh,
+      account,
+      signal: this.signal,
+      onHeader,
+    };
     const { header, bytes } = await fetchBaseBackup(request);
     timings.basebackupMs = performance.now() - startedMs;
     timings.basebackupBytes = bytes;

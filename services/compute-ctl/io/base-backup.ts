@@ -14,7 +14,7 @@ import { checkSegmentSize } from '#shared/postgres/wal-layout.js';
 import { createClient, traceMetadata } from '#shared/rpc/client.js';
 import { fromGrpcError } from '#shared/rpc/error-map.js';
 import type { Account } from './account.js';
-import { recreateDir, TarUnpacker, writeWalSegment } from './pgdata.js';
+import { clearForBackup, TarUnpacker, writeWalSegment } from './pgdata.js';
 
 export interface BaseBackupHeader {
   readonly lsn: Lsn;
@@ -31,8 +31,10 @@ export interface BaseBackupRequest {
   readonly lsn: Lsn;
   /** For a server that does not write. With lsn = 0: for one that follows. */
   readonly replica: boolean;
-  /** Made anew. */
+  /** It is there, and a server may wait in it already. */
   readonly dir: string;
+  /** Nothing was unpacked there before. */
+  readonly isFresh: boolean;
   readonly account: Account | null;
   readonly signal: AbortSignal;
   /** Comes before the data. */
@@ -135,8 +137,8 @@ class BackupReceiver {
       segSize: wire.walSegSize,
     };
     this.request.onHeader(this.header);
-    const { dir, account } = this.request;
-    await recreateDir(dir, account);
+    const { dir, isFresh, account } = this.request;
+    if (!isFresh) await clearForBackup(dir);
     this.unpacker = new TarUnpacker({ dir, account });
   }
 }

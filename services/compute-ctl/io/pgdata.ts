@@ -1,16 +1,31 @@
 /**
- * The data directory: made anew at each start, filled from the tar of a base backup, completed with the configuration. Nothing in it is
- * synced to disk: it is thrown away with the compute.
+ * The data directory: made anew at each start, with the little that a server reads of it before it waits at its gate (see
+ * extension/start-gate.c), then filled from the tar of a base backup, completed with the configuration. Nothing in it is synced to disk: it is
+ * thrown away with the compute.
  */
 import { createHash } from 'node:crypto';
-import { chmodSync, chownSync, closeSync, ftruncateSync, mkdirSync, openSync, writeFileSync, writeSync } from 'node:fs';
-import { mkdir, rm } from 'node:fs/promises';
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  existsSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { mkdir, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { dirname, join, normalize, resolve } from 'node:path';
+import { dirname, join, normalize, relative, resolve } from 'node:path';
 import { extract } from 'tar-stream';
 import type { Extract, ExtractEvents, Header } from 'tar-stream';
 import type { WalSegmentFile } from '#gen/neon/pageserver/v1/page_service.js';
 import { StorageError } from '#shared/core/errors.js';
+import { isPlaceholder, placeholderControlFile } from '#shared/postgres/control-file.js';
+import { DATA_DIRECTORIES } from '#shared/postgres/data-directories.js';
 import { parseSegmentName } from '#shared/postgres/wal-layout.js';
 import type { Account } from './account.js';
 
@@ -21,6 +36,16 @@ const ENTRIES_MAX = 1_000_000;
 /** A socket's path has at most 107 bytes; its file name takes 16. */
 const SOCKET_DIR_BYTES_MAX = 90;
 
+const VERSION_FILE = 'PG_VERSION';
+const CONTROL_FILE = 'global/pg_control';
+/** What a waiting server has read, and must find whole at any moment. */
+const READ_EARLY = new Set([VERSION_FILE, CONTROL_FILE]);
+/** Setting up its shared memory, a server empties them. */
+const OPENED_EARLY = ['pg_notify', 'pg_dynshmem'];
+/** What it has made itself, or was started with. */
+const OF_THE_SERVER = ['postmaster.pid', 'neon.feedback', 'postgresql.conf', 'pg_hba.conf'];
+const KEPT = new Set([...READ_EARLY, ...OPENED_EARLY, ...OF_THE_SERVER]);
+
 type EntryStream = ExtractEvents['entry'][1];
 
 /** Removes the directory with all it holds and makes an empty one that the account owns. */
@@ -29,6 +54,36 @@ export async function recreateDir(path: string, account: Account | null): Promis
   await mkdir(dirname(path), { recursive: true });
   await mkdir(path, { mode: DIR_MODE });
   own(path, account);
+}
+
+/** Removes what an earlier base backup left, and nothing that the server needs which waits there. */
+export async function clearForBackup(dir: string): Promise<void> {
+  for (const name of await readdir(dir)) {
+    if (!KEPT.has(name) && name !== dirname(CONTROL_FILE)) await rm(join(dir, name), { recursive: true, force: true });
+  }
+  for (const name of await readdir(join(dir, dirname(CONTROL_FILE))).catch(() => [])) {
+    const path = join(dirname(CONTROL_FILE), name);
+    if (!KEPT.has(path)) await rm(join(dir, path), { recursive: true, force: true });
+  }
+}
+
+/** What a server needs to begin, but for its configuration, and the usual directories. Leaves what the base backup has brought already. */
+export function writeSkeleton(
+  dir: string,
+  { pgMajor, segSize, account }: { pgMajor: number; segSize: number; account: Account | null },
+): void {
+  for (const name of DATA_DIRECTORIES) {
+    mkdirSync(join(dir, name), { recursive: true, mode: DIR_MODE });
+    own(join(dir, name), account);
+  }
+  for (const [name, bytes] of [
+    [VERSION_FILE, Buffer.from(`${pgMajor}\n`)],
+    [CONTROL_FILE, placeholderControlFile(segSize)],
+  ] as const) {
+    const path = join(dir, name);
+    if (existsSync(path) && !isPlaceholder(readFileSync(path))) continue;
+    writeOwned(path, bytes, account);
+  }
 }
 
 /**
@@ -43,8 +98,8 @@ export async function makeSocketDir(pgdata: string, account: Account | null): Pr
   return path;
 }
 
-export function writeOwned(path: string, text: string, account: Account | null): void {
-  writeFileSync(path, text, { mode: FILE_MODE });
+export function writeOwned(path: string, content: string | Uint8Array, account: Account | null): void {
+  writeFileSync(path, content, { mode: FILE_MODE });
   own(path, account);
 }
 
@@ -99,23 +154,27 @@ export class TarUnpacker {
       this.entryCount += 1;
       const path = this.checkedPath(header);
       if (header.type === 'directory') {
-        mkdirSync(path, { recursive: true, mode: DIR_MODE });
-        chmodSync(path, DIR_MODE);
-        own(path, this.account);
+        if (!existsSync(path)) this.directory(path);
         stream.on('end', () => next());
         stream.resume();
       } else {
-        this.file(path, stream, next);
+        this.file(path, READ_EARLY.has(relative(this.dir, path)), stream, next);
       }
     } catch (error) {
       next(asError(error));
     }
   }
 
+  private directory(path: string): void {
+    mkdirSync(path, { recursive: true, mode: DIR_MODE });
+    chmodSync(path, DIR_MODE);
+    own(path, this.account);
+  }
+
   private checkedPath(header: Header): string {
     const { name, type, size } = header;
-    const relative = normalize(name).replace(/\/$/, '');
-    const inside = relative !== '' && !relative.startsWith('/') && relative !== '..' && !relative.startsWith('../');
+    const local = normalize(name).replace(/\/$/, '');
+    const inside = local !== '' && !local.startsWith('/') && local !== '..' && !local.startsWith('../');
     if (!inside || name.includes('\0'))
       throw new StorageError('corrupt', `the base backup has an entry named "${name}"`);
     if (type !== 'file' && type !== 'directory') {
@@ -124,19 +183,21 @@ export class TarUnpacker {
     if (size > ENTRY_BYTES_MAX || this.entryCount > ENTRIES_MAX) {
       throw new StorageError('corrupt', `the base backup is too large at "${name}"`);
     }
-    return relative === '.' ? this.dir : join(this.dir, relative);
+    return local === '.' ? this.dir : join(this.dir, local);
   }
 
-  private file(path: string, stream: EntryStream, next: (error?: Error | null) => void): void {
-    const fd = openSync(path, 'w', FILE_MODE);
+  private file(path: string, isReadEarly: boolean, stream: EntryStream, next: (error?: Error | null) => void): void {
+    const written = isReadEarly ? `${path}.new` : path;
+    const fd = openSync(written, 'w', FILE_MODE);
     let open = true;
     const close = (error?: Error): void => {
       if (!open) return;
       open = false;
       closeSync(fd);
+      if (isReadEarly && error === undefined) renameSync(written, path);
       next(error);
     };
-    own(path, this.account);
+    own(written, this.account);
     stream.on('data', (chunk) => {
       try {
         if (open) writeSync(fd, chunk as Uint8Array);

@@ -1,6 +1,9 @@
 /**
  * The Postgres child process: start, readiness, stop, and what it logged last.
  *
+ * It is started before its data directory is complete and maybe before its configuration is known, and waits at its gate
+ * (extension/start-gate.c) until `open`.
+ *
  * It must not outlive compute_ctl, not even one that was killed: a Postgres without its walproposer can commit nothing but holds the
  * port. So the kernel sends it SIGQUIT when we die (setpriv --pdeathsig), and a leftover of an earlier life is found through
  * postmaster.pid and stopped, after a check that the process really works in that data directory.
@@ -11,6 +14,7 @@ import { watch } from 'node:fs';
 import { readFile, readlink, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import type { Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { StorageError } from '#shared/core/errors.js';
@@ -22,6 +26,10 @@ const PID_FILE = 'postmaster.pid';
 const LOG_LINES_KEPT = 20;
 const LOG_LINE_CHARS_MAX = 4_000;
 const KILL_AFTER_MS = 5_000;
+/** The first that is free. */
+const GATE_FD = 3;
+const NEW_CONFIGURATION = 'c';
+const DATA_IS_THERE = 'd';
 /** Where Debian and others put server binaries, which are not in PATH there. */
 const BIN_DIRS = ['/usr/lib/postgresql/15/bin', '/usr/pgsql-15/bin', '/usr/local/pgsql/bin'];
 
@@ -65,6 +73,8 @@ export class PostgresProcess {
   readonly exited: Promise<PostgresExit>;
   /** Null while it runs. */
   exit: PostgresExit | null = null;
+  /** It may read its data directory, and soon takes connections. */
+  isOpen = false;
   private readonly child: ChildProcess;
   private readonly pgdata: string;
   private readonly lines: string[] = [];
@@ -72,7 +82,10 @@ export class PostgresProcess {
   constructor(options: PostgresOptions) {
     this.pgdata = options.pgdata;
     const { command, args } = commandLine(options);
-    this.child = spawn(command, args, { cwd: '/', stdio: ['ignore', 'pipe', 'pipe'] });
+    const env = { ...process.env, NEON_START_GATE_FD: String(GATE_FD) };
+    this.child = spawn(command, args, { cwd: '/', env, stdio: ['ignore', 'pipe', 'pipe', 'pipe'] });
+    // It ended before; `exited` says so.
+    this.gate.on('error', () => undefined);
     this.exited = new Promise((resolve) => {
       const done = (exit: PostgresExit): void => {
         this.exit ??= exit;
@@ -91,6 +104,23 @@ export class PostgresProcess {
         options.log.info({ postgres: line.slice(0, LOG_LINE_CHARS_MAX) }, 'postgres');
       });
     }
+  }
+
+  /** postgresql.conf is another now. False: it cannot do with that one and has ended; another must be started. */
+  async reconfigure(): Promise<boolean> {
+    const kept = new Promise<null>((resolve) => this.gate.once('data', () => resolve(null)));
+    this.gate.write(NEW_CONFIGURATION);
+    return (await Promise.race([kept, this.exited])) === null;
+  }
+
+  /** The data directory is complete. */
+  open(): void {
+    this.isOpen = true;
+    this.gate.end(DATA_IS_THERE);
+  }
+
+  private get gate(): Duplex {
+    return this.child.stdio[GATE_FD] as Duplex;
   }
 
   /** Waits until it takes connections. Throws `unavailable` when it ends before, or after `timeoutMs`. */
@@ -118,9 +148,13 @@ export class PostgresProcess {
     throw new StorageError('unavailable', `Postgres did not get ready within ${timeoutMs} ms: ${this.lastWords()}`);
   }
 
-  /** Fast: a shutdown checkpoint, and all WAL confirmed. Immediate: no commit can return any more. Resolves when it has ended. */
+  /**
+   * Fast: a shutdown checkpoint, and all WAL confirmed. Immediate: no commit can return any more. One that still waits at its gate takes no
+   * signals, and ends by itself. Resolves when it has ended.
+   */
   async stop(mode: 'fast' | 'immediate', timeoutMs: number = KILL_AFTER_MS): Promise<PostgresExit> {
-    if (this.exit === null) this.child.kill(mode === 'fast' ? 'SIGINT' : 'SIGQUIT');
+    if (!this.isOpen) this.gate.destroy();
+    else if (this.exit === null) this.child.kill(mode === 'fast' ? 'SIGINT' : 'SIGQUIT');
     const timer = setTimeout(() => {
       if (mode === 'fast') void this.stop('immediate');
       else if (this.exit === null) this.child.kill('SIGKILL');

@@ -3,12 +3,12 @@
  * power would be. Without it this costs a comparison.
  */
 export const START_STEPS = [
+  'postgres-spawned',
   'ground',
   'elected',
   'base-backup-header',
   'base-backup',
   'configured',
-  'postgres-spawned',
   'postgres-ready',
   'attached',
   'catalog',

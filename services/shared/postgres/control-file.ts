@@ -7,7 +7,8 @@
  *   172 i32 wal_level   176 u8 wal_log_hints   180 i32 max_connections   184 i32 max_worker_processes   188 i32 max_wal_senders
  *   192 i32 max_prepared_transactions   196 i32 max_locks_per_transaction   200 u8 track_commit_timestamp
  *   204 u32 max alignment   208 f64 float probe   216 u32 block size   220 u32 blocks a segment file   224 u32 WAL page size
- *   228 u32 WAL segment size   232.. name lengths and chunk sizes   252 u32 data checksum version   256 nonce (32)
+ *   228 u32 WAL segment size   232 u32 bytes of a name   236 u32 columns of an index   240 u32 TOAST chunk
+ *   244 u32 large object chunk   248 u8 float8 by value   252 u32 data checksum version   256 nonce (32)
  *   288 u32 CRC-32C of [0, 288)
  */
 import { StorageError } from '../core/errors.js';
@@ -18,6 +19,8 @@ import { checkSegmentSize, readLsn, XLOG_BLCKSZ } from './wal-layout.js';
 
 export const CONTROL_FILE_BYTES = 8192;
 export const CONTROL_VERSION_15 = 1300;
+/** CATALOG_VERSION_NO of src/include/catalog/catversion.h, the same in all minor releases. */
+export const CATALOG_VERSION_15 = 202209061;
 export const DB_SHUTDOWNED = 1;
 export const DB_IN_PRODUCTION = 6;
 
@@ -40,10 +43,17 @@ const AT = {
   maxPreparedXacts: 192,
   maxLocksPerXact: 196,
   trackCommitTimestamp: 200,
+  maxAlignment: 204,
+  floatProbe: 208,
   blockSize: 216,
   relationSegmentBlocks: 220,
   walPageSize: 224,
   walSegmentSize: 228,
+  nameBytes: 232,
+  indexColumns: 236,
+  toastChunkBytes: 240,
+  largeObjectChunkBytes: 244,
+  float8ByValue: 248,
   checksumVersion: 252,
   crc: 288,
   structEnd: 292,
@@ -148,6 +158,35 @@ export function shutdownControlFile(
   if (change.params) writeParameters(view, change.params);
   if (change.checksumVersion !== undefined) view.setUint32(AT.checksumVersion, change.checksumVersion, true);
   return seal(out);
+}
+
+/**
+ * The pg_control of a cluster that is not there yet: its versions and sizes are those of any 64-bit build of PostgreSQL 15, so that a server
+ * begins to start with it, and it leads to no checkpoint, so that it does not get further than that.
+ */
+export function placeholderControlFile(segSize: number): Uint8Array {
+  checkSegmentSize(segSize);
+  const out = new Uint8Array(CONTROL_FILE_BYTES);
+  const view = viewOf(out);
+  view.setUint32(AT.controlVersion, CONTROL_VERSION_15, true);
+  view.setUint32(AT.catalogVersion, CATALOG_VERSION_15, true);
+  view.setUint32(AT.state, DB_IN_PRODUCTION, true);
+  view.setUint32(AT.maxAlignment, 8, true);
+  view.setFloat64(AT.floatProbe, 1234567, true);
+  view.setUint32(AT.blockSize, BLOCK_BYTES, true);
+  view.setUint32(AT.relationSegmentBlocks, RELATION_SEGMENT_BLOCKS, true);
+  view.setUint32(AT.walPageSize, XLOG_BLCKSZ, true);
+  view.setUint32(AT.walSegmentSize, segSize, true);
+  view.setUint32(AT.nameBytes, 64, true);
+  view.setUint32(AT.indexColumns, 32, true);
+  view.setUint32(AT.toastChunkBytes, 1996, true);
+  view.setUint32(AT.largeObjectChunkBytes, 2048, true);
+  view.setUint8(AT.float8ByValue, 1);
+  return seal(out);
+}
+
+export function isPlaceholder(file: Uint8Array): boolean {
+  return file.length === CONTROL_FILE_BYTES && viewOf(file).getBigUint64(AT.systemId, true) === 0n;
 }
 
 /** The same file for another system identifier. */

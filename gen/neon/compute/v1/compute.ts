@@ -198,7 +198,7 @@ export interface StartTimings {
   basebackupMs: number;
   /** Bytes of the base backup. */
   basebackupBytes: bigint;
-  /** From exec of postgres to accepting connections. */
+  /** From a complete data directory to accepting connections; the server waits for it meanwhile. */
   startPostgresMs: number;
   /** Roles, databases and settings of the spec. */
   configMs: number;

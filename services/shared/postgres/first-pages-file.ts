@@ -1,15 +1,23 @@
 /** The file with which a compute's server answers its first reads itself: extension/first-pages.c of compute_ctl draws it. */
-import type { Lsn } from '#shared/core/lsn.js';
-import { crc32cUpdate } from '#shared/postgres/crc32c.js';
-import { BLOCK_BYTES, type RelTag } from './keyspace.js';
+import type { Lsn } from '../core/lsn.js';
+import { crc32cUpdate } from './crc32c.js';
 
 const MAGIC = 0x4e465031;
 const FORMAT = 1;
+const BLOCK_BYTES = 8192;
 const HEADER_BYTES = 32;
 const PLACE_BYTES = 20;
 
 /** Tablespace, database, relation, fork, and a length or block number. */
 type Place = readonly [number, number, number, number, number];
+
+/** A fork of a relation: tablespace, database, relfilenode, fork number. */
+interface RelTag {
+  readonly spc: number;
+  readonly db: number;
+  readonly rel: number;
+  readonly fork: number;
+}
 
 export interface ForkLength {
   readonly rel: RelTag;

@@ -1,6 +1,6 @@
 import { strict as assert } from 'node:assert';
-import { lsn } from '#shared/core/lsn.js';
-import { crc32c } from '#shared/postgres/crc32c.js';
+import { lsn } from '../core/lsn.js';
+import { crc32c } from './crc32c.js';
 import { firstPagesFile } from './first-pages-file.js';
 
 const rel = (number: number) => ({ spc: 1663, db: 5, rel: number, fork: 0 });
