@@ -143,6 +143,10 @@ export const SLRU_SIZE_RANGE = wholeField(FIELD_SLRU_SIZE);
 export const AUX_FILE_RANGE = wholeField(FIELD_AUX_FILE);
 export const ORIGIN_RANGE = wholeField(FIELD_ORIGIN);
 
+/** Keys from here on are metadata. */
+export const METADATA_START = RELATION_SIZE_RANGE.start;
+export const METADATA_RANGE: KeyRange = { start: METADATA_START, end: ORIGIN_RANGE.end };
+
 /** Size keys of all relations and forks of one database in one tablespace. */
 export function relationSizeRange(database: DatabaseTag): KeyRange {
   const start = { field1: FIELD_RELATION_SIZE, field2: database.spc, field4: 0, field5: 0, field6: 0 };

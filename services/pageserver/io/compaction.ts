@@ -21,6 +21,7 @@ import type { LayerFile } from './layer-file.js';
 import { publishNewLayers } from './publish-layers.js';
 import { UNSHARDED } from '#shared/core/shard.js';
 import type { StorageEnv } from './storage-env.js';
+import { layerSizes } from './storage-env.js';
 
 /** Pause after a failure: doubled up to an hour. Ingest and reads do not depend on compaction. */
 const PAUSE_MIN_MS = 10_000;
@@ -182,7 +183,7 @@ export class Compactor {
       generation,
       lsnStart: plan.lsnStart,
       lsnEnd: plan.lsnEnd,
-      targetBytes: env.limits.layerTargetBytes,
+      sizes: layerSizes(env.limits),
       holeImages: this.target.settings.current.imageCreationThreshold,
       images: sortedImages(this.target.layers().layers).map(({ keyStart, keyEnd }) => ({
         start: formatKey(keyStart),

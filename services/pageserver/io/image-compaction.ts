@@ -16,6 +16,7 @@ import type { CompactionTarget, LayerChain } from './compaction.js';
 import { publishNewLayers } from './publish-layers.js';
 import type { ImageInput, ImageJob } from './image-maker.js';
 import type { LayerFile } from './layer-file.js';
+import { layerSizes } from './storage-env.js';
 
 /** Image layers up to this many times the target size are written again when a part of them is due. */
 const REWRITE_TARGETS_MAX = 2;
@@ -31,7 +32,7 @@ interface ChosenInput {
 interface JobParts {
   readonly plan: ImagePlan;
   readonly inputs: readonly ChosenInput[];
-  readonly sizes: LiveSizes | null;
+  readonly live: LiveSizes | null;
 }
 
 export class ImageCompaction {
@@ -61,8 +62,8 @@ export class ImageCompaction {
     const { env } = this.target;
     const inputs = chooseInputs(plan, this.target.chain());
     if (inputs === null) return null;
-    const sizes = await this.target.readLiveSizes(plan.lsn);
-    const job = this.job({ plan, inputs, sizes });
+    const live = await this.target.readLiveSizes(plan.lsn);
+    const job = this.job({ plan, inputs, live });
     const layers = inputs.map(({ layer }) => layer);
     const made = await env.layers.withFiles(layers, () => env.layerJobs.makeImages(job, signal));
     for (const { key, text } of made.refused) {
@@ -72,7 +73,7 @@ export class ImageCompaction {
     return publishNewLayers(this.target, { written: made.layers, replaced: [] }, signal);
   }
 
-  private job({ plan, inputs, sizes }: JobParts): ImageJob {
+  private job({ plan, inputs, live }: JobParts): ImageJob {
     const { env, dir, generation } = this.target;
     return {
       kind: 'images',
@@ -85,8 +86,8 @@ export class ImageCompaction {
         const { dir: inputDir, name, owner, metadata } = layer;
         return { dir: inputDir, name, owner, sizeBytes: metadata.sizeBytes, upToLsn };
       }),
-      sizes,
-      targetBytes: env.limits.layerTargetBytes,
+      live,
+      sizes: layerSizes(env.limits),
       jobBytesMax: env.limits.imageJobBytesMax,
     };
   }

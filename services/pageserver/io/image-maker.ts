@@ -10,7 +10,7 @@ import { lsn } from '#shared/core/lsn.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import type { Key } from '../core/key.js';
 import { compareKeys, formatKey, readKey } from '../core/key.js';
-import { isPageKey } from '../core/keyspace.js';
+import { isPageKey, METADATA_START } from '../core/keyspace.js';
 import type { KeySpan } from '../core/storage/coverage.js';
 import type { LayerOwner } from '../core/storage/layer-format.js';
 import { keyAfter, parseLayerFileName } from '../core/storage/layer-name.js';
@@ -22,7 +22,7 @@ import type { ValueKind } from '../core/storage/store.js';
 import { LayerCursor } from './layer-cursor.js';
 import type { LayerInput } from './layer-cursor.js';
 import { LayerOutput } from './layer-output.js';
-import type { OutputLayer } from './layer-output.js';
+import type { LayerSizes, OutputLayer } from './layer-output.js';
 import type { ReconstructPage } from './storage-env.js';
 
 const PAGE_BYTES = 8192;
@@ -47,9 +47,9 @@ export interface ImageJob {
   /** Ancestors' layers before their branches', older before newer. */
   readonly inputs: readonly ImageInput[];
   /** Null: all keys count. */
-  readonly sizes: LiveSizes | null;
-  /** An image layer is closed at the first key beyond this size. */
-  readonly targetBytes: number;
+  readonly live: LiveSizes | null;
+  /** An image layer is closed at the first key beyond these. */
+  readonly sizes: LayerSizes;
   /** Ends early, at the end of an image layer, once this much is written. */
   readonly jobBytesMax: number;
 }
@@ -137,7 +137,7 @@ class Tiles {
   constructor(job: ImageJob, output: LayerOutput, reconstructPage: ReconstructPage) {
     this.job = job;
     this.output = output;
-    this.isLive = liveKeys(job.sizes);
+    this.isLive = liveKeys(job.live);
     this.reconstructPage = reconstructPage;
   }
 
@@ -164,8 +164,10 @@ class Tiles {
 
   /** At a new key: true when the job has written enough. */
   private closeTile(key: Key): boolean {
-    if (this.output.openBytes < this.job.targetBytes) return false;
-    this.endTile(key);
+    // Metadata, which is read by scans, in layers of its own.
+    if (compareKeys(this.tileStart, METADATA_START) < 0 && !isPageKey(key)) this.endTile(METADATA_START);
+    else if (this.output.isFull(this.job.sizes)) this.endTile(key);
+    else return false;
     return this.output.writtenBytes >= this.job.jobBytesMax;
   }
 

@@ -6,12 +6,13 @@ import type { Key } from '../core/key.js';
 import { compareKeys, readKey } from '../core/key.js';
 import type { LayerOwner } from '../core/storage/layer-format.js';
 import { mergeVersions } from '../core/storage/merge.js';
+import { isPageKey } from '../core/keyspace.js';
 import { lsn } from '#shared/core/lsn.js';
 import type { ShardIdentity } from '#shared/core/shard.js';
 import { shardFilter } from '../core/shard-keys.js';
 import { LayerCursor } from './layer-cursor.js';
 import { LayerOutput } from './layer-output.js';
-import type { OutputLayer } from './layer-output.js';
+import type { LayerSizes, OutputLayer } from './layer-output.js';
 
 /** Only texts and numbers, and no `Key`: keys are numbered per thread. */
 export interface MergeJob {
@@ -23,8 +24,8 @@ export interface MergeJob {
   readonly generation: number;
   readonly lsnStart: number;
   readonly lsnEnd: number;
-  /** An output is closed at the first new key beyond this size. */
-  readonly targetBytes: number;
+  /** An output is closed at the first new key beyond these. */
+  readonly sizes: LayerSizes;
   /** Image layers by key, as hex digits, sorted by start. */
   readonly images: readonly { readonly start: string; readonly end: string }[];
   /**
@@ -66,13 +67,17 @@ export function mergeLayers(job: MergeJob): OutputLayer[] {
   const holes = new Holes(job);
   const keeps = shardFilter(job.shard);
   let lastKey = -1 as Key;
+  let isInPages = true;
   try {
     for (const { name, sizeBytes } of job.inputs) cursors.push(new LayerCursor({ dir, name, sizeBytes, owner }));
     mergeVersions(cursors, (version) => {
       if (keeps !== null && !keeps(version.key)) return;
       if (version.key !== lastKey) {
         const isHole = lastKey !== -1 && holes.imagesBetween(lastKey, version.key) >= job.holeImages;
-        if (isHole || output.openBytes >= job.targetBytes) output.finish();
+        // Metadata, which is read by scans, in files of its own.
+        const isFirstMetadata = isInPages && !isPageKey(version.key);
+        if (isHole || isFirstMetadata || output.isFull(job.sizes)) output.finish();
+        isInPages &&= !isFirstMetadata;
         lastKey = version.key;
       }
       output.add(version.key, version.lsn, version.kind, version.value);

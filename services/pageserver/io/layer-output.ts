@@ -18,6 +18,13 @@ export interface OutputLayer {
   readonly crc: number;
 }
 
+/** Where a file is closed and the next begun. */
+export interface LayerSizes {
+  readonly targetBytes: number;
+  /** So that the index of a file stays small where data compresses well: whoever wants one page of it reads it whole. */
+  readonly targetBlocks: number;
+}
+
 export interface OutputTarget {
   readonly dir: string;
   readonly owner: LayerOwner;
@@ -38,9 +45,9 @@ export class LayerOutput {
     this.target = target;
   }
 
-  /** Bytes of the file being written; 0 = none is. */
-  get openBytes(): number {
-    return this.encoder?.sizeBytes ?? 0;
+  isFull({ targetBytes, targetBlocks }: LayerSizes): boolean {
+    if (this.encoder === null) return false;
+    return this.encoder.sizeBytes >= targetBytes || this.encoder.blockCount >= targetBlocks;
   }
 
   get writtenBytes(): number {

@@ -2,18 +2,17 @@
  * Drives key lookups and scans over a timeline: loads what they ask for, plans anew when a compaction took a layer away under them.
  */
 import { StorageError } from '#shared/core/errors.js';
-import { formatLsn, lsnMin } from '#shared/core/lsn.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import type { Key } from '../core/key.js';
-import { compareKeys, formatKey } from '../core/key.js';
+import { formatKey } from '../core/key.js';
 import { KeyLookup } from '../core/storage/key-lookup.js';
 import type { LoadedBlocks, Need, PageFloor, ReadSource } from '../core/storage/key-lookup.js';
 import type { DecodedBlock } from '../core/storage/layer-block.js';
 import type { LayerIndex } from '../core/storage/layer-format.js';
-import { VALUE_IMAGE, VALUE_TOMBSTONE } from '../core/storage/store.js';
-import type { ScanEntry, ValueKind } from '../core/storage/store.js';
+import type { ScanEntry } from '../core/storage/store.js';
 import type { LayerCache } from './layer-cache.js';
 import type { LayerFile } from './layer-file.js';
+import { RangeScan } from './range-scan.js';
 
 export type Source = ReadSource<LayerFile>;
 /** Waits until a source has an LSN (an ancestor that is still catching up after a restart). */
@@ -106,100 +105,5 @@ export class Reader {
       if (await scan.run(source, at, this.waitAncestor)) return scan.result();
     }
     throw new StorageError('unavailable', `layers under ${formatKey(start)} keep being replaced`);
-  }
-}
-
-interface Newest {
-  lsn: Lsn;
-  kind: ValueKind;
-  value: Uint8Array;
-}
-
-/**
- * Newest version of every key of a range over one source after the other. Sources come in no order: the greater LSN wins, and a version
- * below an image layer that covers its key does not count (a key not in the image does not exist there).
- */
-class RangeScan {
-  private readonly cache: LayerCache;
-  private readonly start: Key;
-  private readonly end: Key;
-  private readonly newest = new Map<Key, Newest>();
-  private readonly images: LayerFile[] = [];
-
-  constructor(cache: LayerCache, start: Key, end: Key) {
-    this.cache = cache;
-    this.start = start;
-    this.end = end;
-  }
-
-  /** False: a layer went away, begin anew. */
-  async run(first: Source, firstAt: Lsn, waitAncestor: WaitAncestor): Promise<boolean> {
-    let source = first;
-    let at = firstAt;
-    for (;;) {
-      for (const layer of source.memoryLayers) {
-        layer.scan(this.start, this.end, at, (key, position) => {
-          this.offer(key, layer.lsnAt(position), layer.kindAt(position), layer.valueAt(position));
-        });
-      }
-      for (const layer of source.layers.overlapping(this.start, this.end, at)) {
-        if (layer.kind === 'image') this.images.push(layer);
-        try {
-          await this.scanLayer(layer, at);
-        } catch (error) {
-          if (replaced(layer)) return false;
-          throw error;
-        }
-      }
-      const parent = source.parent;
-      if (parent === null) return true;
-      at = lsnMin(at, parent.lsn);
-      if (parent.source.lastRecordLsn < at) await waitAncestor(parent.source, at);
-      source = parent.source;
-    }
-  }
-
-  private offer(key: Key, lsn: Lsn, kind: ValueKind, value: Uint8Array): void {
-    const known = this.newest.get(key);
-    if (known === undefined) this.newest.set(key, { lsn, kind, value: value.slice() });
-    else if (known.lsn < lsn) Object.assign(known, { lsn, kind, value: value.slice() });
-  }
-
-  private async scanLayer(layer: LayerFile, at: Lsn): Promise<void> {
-    const index = this.cache.index(layer) ?? (await this.cache.loadIndex(layer));
-    for (let n = index.firstBlockFrom(this.start); n < index.blockCount; n++) {
-      if (compareKeys(index.firstKey(n), this.end) >= 0) return;
-      const block = this.cache.block(layer, index, n) ?? (await this.cache.loadBlock(layer, index, n));
-      for (let i = block.lowerBound(this.start); i < block.count; i++) {
-        const key = block.key(i);
-        if (compareKeys(key, this.end) >= 0) return;
-        // Of two versions at one LSN the later entry is the newer one.
-        if (block.lsn(i) <= at) this.offerLater(key, block.lsn(i), block.kind(i), block.value(i));
-      }
-    }
-  }
-
-  private offerLater(key: Key, lsn: Lsn, kind: ValueKind, value: Uint8Array): void {
-    const known = this.newest.get(key);
-    if (known !== undefined && known.lsn === lsn) Object.assign(known, { kind, value: value.slice() });
-    else this.offer(key, lsn, kind, value);
-  }
-
-  private hiddenByImage(key: Key, lsn: Lsn): boolean {
-    return this.images.some(
-      (image) => lsn < image.lsnStart && compareKeys(image.keyStart, key) <= 0 && compareKeys(key, image.keyEnd) < 0,
-    );
-  }
-
-  result(): ScanEntry[] {
-    const entries: ScanEntry[] = [];
-    for (const [key, newest] of this.newest) {
-      if (newest.kind === VALUE_TOMBSTONE || this.hiddenByImage(key, newest.lsn)) continue;
-      if (newest.kind !== VALUE_IMAGE) {
-        throw new StorageError('corrupt', `${formatKey(key)} at ${formatLsn(newest.lsn)} is not a plain value`);
-      }
-      entries.push({ key, value: newest.value });
-    }
-    return entries.sort((a, b) => compareKeys(a.key, b.key));
   }
 }

@@ -12,6 +12,7 @@ import { LayerCache } from './layer-cache.js';
 import { MemoryBudget } from './memory-budget.js';
 import { createLayerThread } from './layer-thread.js';
 import type { LayerJobs } from './layer-thread.js';
+import type { LayerSizes } from './layer-output.js';
 
 /** core/redo: a new page from a base (null = nothing) and records, oldest first. Throws StorageError `corrupt` or `unimplemented`. */
 export type ReconstructPage = (
@@ -37,6 +38,8 @@ export interface StorageLimits extends TenantSettings {
   readonly compactionLayersMax: number;
   /** Size at which a merged or image layer is closed and the next begun. */
   readonly layerTargetBytes: number;
+  /** … or with as many blocks, however small they are when compressed: bounds the index of a layer. */
+  readonly layerTargetBlocks: number;
   /** Image layers written in one go: bounds time and disk space; what is left is due at the next. */
   readonly imageJobBytesMax: number;
   /** History below the cutoff of as many bytes (and as many as the images there have) is merged into images at the cutoff. */
@@ -67,6 +70,7 @@ export const DEFAULT_LIMITS: StorageLimits = {
   compactionThreshold: 10,
   compactionLayersMax: 20,
   layerTargetBytes: 128 * MIB,
+  layerTargetBlocks: 16_384,
   imageJobBytesMax: 1024 * MIB,
   bottomCompactionBytesMin: 256 * MIB,
   level0LayersMax: 30,
@@ -81,6 +85,10 @@ export const DEFAULT_LIMITS: StorageLimits = {
   blockCacheBytes: 64 * MIB,
   openFilesMax: 256,
 };
+
+export function layerSizes(limits: StorageLimits): LayerSizes {
+  return { targetBytes: limits.layerTargetBytes, targetBlocks: limits.layerTargetBlocks };
+}
 
 export interface StorageEnv {
   readonly objectStore: ObjectStore;

@@ -1,8 +1,11 @@
 /** What ingest knows about the head of a timeline, so that it reads nothing from the store while records go by. */
 import type { Lsn } from '#shared/core/lsn.js';
+import { compareKeys } from '../key.js';
 import {
   AUX_FILE_RANGE,
   DATABASE_RANGE,
+  type KeyRange,
+  METADATA_RANGE,
   ORIGIN_RANGE,
   parseTwoPhaseKey,
   RELATION_SIZE_RANGE,
@@ -10,7 +13,7 @@ import {
   TWO_PHASE_RANGE,
   twoPhaseKey,
 } from '../keyspace.js';
-import { type TimelineStore, VALUE_IMAGE, VALUE_TOMBSTONE } from '../storage/store.js';
+import { type ScanEntry, type TimelineStore, VALUE_IMAGE, VALUE_TOMBSTONE } from '../storage/store.js';
 import { AuxFileTable, OriginTable } from './aux-tables.js';
 import { DatabaseTable } from './databases.js';
 import { RelationTable } from './relations.js';
@@ -35,7 +38,7 @@ export interface HeadState {
   readonly log: IngestLog;
 }
 
-/** By scans at `at`. */
+/** By one scan at `at`: each layer is gone through once for all of it. */
 export async function loadHeadState(store: TimelineStore, at: Lsn, log: IngestLog): Promise<HeadState> {
   const head: HeadState = {
     store,
@@ -47,15 +50,18 @@ export async function loadHeadState(store: TimelineStore, at: Lsn, log: IngestLo
     twoPhase: new Set(),
     log,
   };
-  head.relations.load(await store.scan(RELATION_SIZE_RANGE.start, RELATION_SIZE_RANGE.end, at), at);
-  head.databases.load(await store.scan(DATABASE_RANGE.start, DATABASE_RANGE.end, at));
-  head.slrus.load(await store.scan(SLRU_SIZE_RANGE.start, SLRU_SIZE_RANGE.end, at));
-  head.auxFiles.load(await store.scan(AUX_FILE_RANGE.start, AUX_FILE_RANGE.end, at));
-  head.origins.load(await store.scan(ORIGIN_RANGE.start, ORIGIN_RANGE.end, at));
-  for (const { key } of await store.scan(TWO_PHASE_RANGE.start, TWO_PHASE_RANGE.end, at)) {
-    head.twoPhase.add(parseTwoPhaseKey(key));
-  }
+  const entries = await store.scan(METADATA_RANGE.start, METADATA_RANGE.end, at);
+  head.relations.load(within(RELATION_SIZE_RANGE, entries), at);
+  head.databases.load(within(DATABASE_RANGE, entries));
+  head.slrus.load(within(SLRU_SIZE_RANGE, entries));
+  head.auxFiles.load(within(AUX_FILE_RANGE, entries));
+  head.origins.load(within(ORIGIN_RANGE, entries));
+  for (const { key } of within(TWO_PHASE_RANGE, entries)) head.twoPhase.add(parseTwoPhaseKey(key));
   return head;
+}
+
+function within({ start, end }: KeyRange, entries: readonly ScanEntry[]): ScanEntry[] {
+  return entries.filter(({ key }) => compareKeys(start, key) <= 0 && compareKeys(key, end) < 0);
 }
 
 /** `state`: main data of the PREPARE record; becomes the store's. */

@@ -70,6 +70,10 @@ export class LayerEncoder {
     return !this.builder.isEmpty;
   }
 
+  get blockCount(): number {
+    return this.places.length;
+  }
+
   takeBlock(): RawBlock {
     return this.builder.take();
   }
@@ -96,7 +100,7 @@ export class LayerEncoder {
       header: this.header,
       ...keys,
       entryCount: this.entryCount,
-      blockCount: this.places.length,
+      blockCount: this.blockCount,
       indexOffset,
       index,
       filter,
