@@ -16,8 +16,9 @@ import { digestOf } from './source.js';
 
 const MIB = 1 << 20;
 const POLL_MS = 100;
-/** A server whose head stays for as long has taken all that it was sent. */
-const REST_MS = 500;
+/** A server that uses as little processor in as long has done all that there was to do. */
+const REST_MS = 1000;
+const REST_CPU_S = 0.05;
 const TAG_PAGE = 102;
 const CALL = { deadlineMs: 3_600_000 };
 export const TTID = parseTtid({ tenantId: 'b1'.repeat(16), timelineId: 'a1'.repeat(16) });
@@ -103,7 +104,7 @@ async function ingest({ server, source, recording, random }: Parts, clients: Cli
   const { management } = clients;
   const { startLsn, endLsn, pages } = recording;
   const walBytes = endLsn - startLsn;
-  const branches = new BranchTimes(management, TTID);
+  using branches = new BranchTimes(server.grpc, TTID);
   const create = { ttid: TTID, mode: { $case: 'bootstrap', value: { pgMajorVersion: 15 } } } as const;
   const startedMs = performance.now();
   await callUnary(management, management.createTimeline, create, CALL);
@@ -112,9 +113,15 @@ async function ingest({ server, source, recording, random }: Parts, clients: Cli
     const timeline = await timelineOf(clients);
     const at = Number(timeline.lastRecordLsn);
     const sizeBytes = Number(timeline.logicalSizeBytes);
-    if (branches.isDue(sizeBytes)) await withoutWal({ source, clients }, (head) => branches.note(sizeBytes, head));
-    if (at >= endLsn) break;
     const there = pages.filter((page) => page.at <= at);
+    if (branches.isDue(sizeBytes) || at >= endLsn) {
+      await atRest({ source, clients, server }, ({ lastRecordLsn, layerCount }) => {
+        const head = Number(lastRecordLsn);
+        const past = (): number => there[random(there.length)]?.at ?? head;
+        return branches.note({ sizeBytes, layerCount, head, past });
+      });
+    }
+    if (at >= endLsn) break;
     if (there.length > 0) {
       await checkPages(server.pg, TTID.timelineId, [there[random(there.length)]!]);
       readCount++;
@@ -128,19 +135,19 @@ async function ingest({ server, source, recording, random }: Parts, clients: Cli
   branches.lines().forEach(say);
 }
 
-/** `act` gets the head, which stays. */
-async function withoutWal(
-  { source, clients }: { source: WalSource; clients: Clients },
-  act: (head: number) => Promise<void>,
+/** `act` while no WAL comes, and when what came is uploaded and compacted. */
+async function atRest(
+  { source, clients, server }: { source: WalSource; clients: Clients; server: LimitedServer },
+  act: (timeline: TimelineInfo) => Promise<void>,
 ): Promise<void> {
   const end = source.availableLsn;
   source.availableLsn = lsn(0);
-  let head = -1;
-  for (let now = 0; now !== head; now = Number((await timelineOf(clients)).lastRecordLsn)) {
-    head = now;
+  let before = -1;
+  for (let now = 0; now - before > REST_CPU_S; now = server.cpuSeconds()) {
+    before = now;
     await new Promise((resolve) => setTimeout(resolve, REST_MS));
   }
-  await act(head);
+  await act(await timelineOf(clients));
   source.availableLsn = end;
 }
 
