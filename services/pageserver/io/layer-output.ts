@@ -1,11 +1,9 @@
 /** Writes layer files one after the other, synchronously: for worker threads. Each is fsynced and renamed to its name when it is finished. */
 import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { zstdCompressSync } from 'node:zlib';
 import type { Lsn } from '#shared/core/lsn.js';
 import type { Key } from '../core/key.js';
 import { LayerEncoder } from '../core/storage/layer-encoder.js';
-import { ZSTD_OPTIONS } from '../core/storage/layer-format.js';
 import type { LayerOwner } from '../core/storage/layer-format.js';
 import { layerFileName } from '../core/storage/layer-name.js';
 import type { LayerSpan } from '../core/storage/layer-name.js';
@@ -57,7 +55,7 @@ export class LayerOutput {
   /** Sorted by key, LSN. Begins a file when none is open. */
   add(key: Key, lsn: Lsn, kind: ValueKind, value: Uint8Array): void {
     const encoder = this.encoder ?? this.begin();
-    if (encoder.add(key, lsn, kind, value)) this.writeBlock(encoder);
+    if (encoder.add(key, lsn, kind, value)) this.write(encoder.endBlock());
   }
 
   private begin(): LayerEncoder {
@@ -66,11 +64,6 @@ export class LayerOutput {
     this.encoder = new LayerEncoder(this.target);
     this.write(this.encoder.begin(this.target.owner, this.target.kind));
     return this.encoder;
-  }
-
-  private writeBlock(encoder: LayerEncoder): void {
-    const block = encoder.takeBlock();
-    this.write(encoder.appendBlock(block, zstdCompressSync(block.bytes, ZSTD_OPTIONS)));
   }
 
   private write(bytes: Uint8Array): void {
@@ -82,9 +75,8 @@ export class LayerOutput {
   finish(keys?: { keyStart: Key; keyEnd: Key }): void {
     const encoder = this.encoder ?? (keys === undefined ? null : this.begin());
     if (encoder === null) return;
-    if (encoder.hasOpenBlock) this.writeBlock(encoder);
     const range = keys ?? encoder.keyRange();
-    for (const part of encoder.finish(range, (bytes) => zstdCompressSync(bytes, ZSTD_OPTIONS))) this.write(part);
+    for (const part of encoder.finish(range)) this.write(part);
     fsyncSync(this.fd);
     closeSync(this.fd);
     this.encoder = null;

@@ -1,28 +1,28 @@
 /**
- * Writes one layer file on the local disk: blocks are compressed in the thread pool, several at a time, while the caller's thread goes
- * on encoding; then fsync, rename to its final name, fsync of the directory.
+ * Writes one layer file on the local disk, a few blocks at a turn, so that reads and WAL have theirs; then fsync, rename to its final
+ * name, fsync of the directory.
  */
 import { open, rename, rm } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
+import { setImmediate as yieldToOthers } from 'node:timers/promises';
 import { threadId } from 'node:worker_threads';
-import { zstdCompress, zstdCompressSync } from 'node:zlib';
 import { fsyncDir, writeAll } from '#shared/io/files.js';
+import { noteShortLived } from '#shared/runtime/buffer-pressure.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import type { Key } from '../core/key.js';
+import { BLOCK_TARGET_BYTES } from '../core/storage/layer-block.js';
 import { LayerEncoder } from '../core/storage/layer-encoder.js';
-import { ZSTD_OPTIONS } from '../core/storage/layer-format.js';
 import type { LayerOwner } from '../core/storage/layer-format.js';
-import type { RawBlock } from '../core/storage/layer-block.js';
 import { layerFileName } from '../core/storage/layer-name.js';
 import type { LayerSpan } from '../core/storage/layer-name.js';
 import type { ValueKind } from '../core/storage/store.js';
 
-const compress = promisify(zstdCompress);
-/** Blocks being compressed at a time: the runtime's pool has four threads. */
-const COMPRESSING_MAX = 4;
+/** Encoded and compressed before others have their turn: about a millisecond. */
+const BLOCKS_A_TURN = 4;
 const WRITE_BYTES = 1 << 20;
+/** Buffers that come and go for a block: itself, what it is compressed into, the result. */
+const BUFFERS_A_BLOCK_BYTES = 3 * BLOCK_TARGET_BYTES;
 
 /** A finished file: what the index needs to know of it. */
 export interface WrittenLayer {
@@ -41,11 +41,6 @@ export interface LayerTarget {
   readonly lsnEnd: Lsn;
 }
 
-interface Compressing {
-  readonly block: RawBlock;
-  readonly result: Promise<Uint8Array>;
-}
-
 let temporaryCount = 0;
 
 /** Name of an unfinished file; swept when a timeline is loaded. */
@@ -58,9 +53,9 @@ export class LayerWriter {
   private readonly encoder: LayerEncoder;
   private readonly temporary: string;
   private handle: FileHandle | null = null;
-  private readonly compressing: Compressing[] = [];
   private pending: Uint8Array[] = [];
   private pendingBytes = 0;
+  private blocksThisTurn = 0;
 
   constructor(target: LayerTarget) {
     this.target = target;
@@ -75,16 +70,11 @@ export class LayerWriter {
 
   /** Returns true when `drain` must be called before more is added. */
   add(key: Key, lsn: Lsn, kind: ValueKind, value: Uint8Array): boolean {
-    if (this.encoder.add(key, lsn, kind, value)) this.startBlock();
-    return this.compressing.length >= COMPRESSING_MAX;
-  }
-
-  private startBlock(): void {
-    const block = this.encoder.takeBlock();
-    const result = compress(block.bytes, ZSTD_OPTIONS);
-    // Awaited later, in order; a failure before that must not count as unhandled.
-    result.catch(() => undefined);
-    this.compressing.push({ block, result });
+    if (this.encoder.add(key, lsn, kind, value)) {
+      this.queue(this.encoder.endBlock());
+      this.blocksThisTurn++;
+    }
+    return this.blocksThisTurn >= BLOCKS_A_TURN;
   }
 
   private queue(bytes: Uint8Array): void {
@@ -92,14 +82,12 @@ export class LayerWriter {
     this.pendingBytes += bytes.length;
   }
 
-  /** Takes compressed blocks until fewer than `leave` are on their way; writes when enough has come together. */
-  async drain(leave = COMPRESSING_MAX): Promise<void> {
-    while (this.compressing.length >= Math.max(1, leave)) {
-      const { block, result } = this.compressing[0]!;
-      this.queue(this.encoder.appendBlock(block, await result));
-      this.compressing.shift();
-    }
+  /** Writes when enough has come together, and in any case lets others have their turn. */
+  async drain(): Promise<void> {
+    noteShortLived(this.blocksThisTurn * BUFFERS_A_BLOCK_BYTES);
+    this.blocksThisTurn = 0;
     if (this.pendingBytes >= WRITE_BYTES) await this.write();
+    else await yieldToOthers();
   }
 
   private async write(): Promise<void> {
@@ -115,10 +103,8 @@ export class LayerWriter {
       await this.abort();
       return null;
     }
-    if (this.encoder.hasOpenBlock) this.startBlock();
-    await this.drain(1);
     const range = keys ?? this.encoder.keyRange();
-    for (const part of this.encoder.finish(range, (bytes) => zstdCompressSync(bytes, ZSTD_OPTIONS))) this.queue(part);
+    for (const part of this.encoder.finish(range)) this.queue(part);
     await this.write();
     await this.handle?.sync();
     await this.handle?.close();

@@ -18,8 +18,8 @@ import type { TimelineStore } from '../core/storage/store.js';
 /** The event loop belongs to WAL for some milliseconds at most; then page reads have their turn. */
 const SLICE_BYTES = 128 * 1024;
 
-/** Buffers that come and go for each byte of WAL, in bytes: socket, message, its decoding, page images, blocks of the flush. */
-const BUFFERS_A_BYTE = 6;
+/** Buffers that come and go for each byte of WAL, in bytes: socket, message, its decoding, page images. */
+const BUFFERS_A_BYTE = 4;
 
 /** What the applier needs of WalIngest. */
 export interface RecordSink {

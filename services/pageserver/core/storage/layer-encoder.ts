@@ -1,6 +1,6 @@
 /**
- * Turns sorted versions into the bytes of a layer file, front to back. Pure: the shell compresses blocks (in the thread pool, or at once
- * in a worker) and writes what comes out. Memory: one block, 42 bytes a block and 8 bytes a key.
+ * Turns sorted versions into the bytes of a layer file, front to back; the shell writes what comes out. Memory: one block, 42 bytes a
+ * block and 8 bytes a key.
  */
 import { crc32 } from 'node:zlib';
 import { assert } from '#shared/core/assert.js';
@@ -11,9 +11,8 @@ import type { Key } from '../key.js';
 import { compareKeys, formatKey } from '../key.js';
 import { buildFilter, keyHash } from './key-filter.js';
 import { BlockBuilder } from './layer-block.js';
-import type { RawBlock } from './layer-block.js';
-import type { BlockPlace, LayerOwner, StoredPart } from './layer-format.js';
-import { chooseStored, encodeFooter, encodeHeader, encodeIndex, placeOf } from './layer-format.js';
+import type { BlockPlace, LayerOwner } from './layer-format.js';
+import { encodeFooter, encodeHeader, encodeIndex, packPart, placeOf } from './layer-format.js';
 import { keyAfter } from './layer-name.js';
 import type { LayerSpan } from './layer-name.js';
 import type { ValueKind } from './store.js';
@@ -47,7 +46,7 @@ export class LayerEncoder {
     return this.given(this.header);
   }
 
-  /** Sorted by key, LSN. Returns true when a block is full: take it. */
+  /** Sorted by key, LSN. Returns true when a block is full: call `endBlock`. */
   add(key: Key, lsn: Lsn, kind: ValueKind, value: Uint8Array): boolean {
     if (this.entryCount === 0 || key !== this.lastKey) {
       assert(this.entryCount === 0 || compareKeys(this.lastKey, key) < 0, () => `key ${formatKey(key)} not sorted`);
@@ -66,21 +65,14 @@ export class LayerEncoder {
     return this.builder.add(key, lsn, kind, value);
   }
 
-  get hasOpenBlock(): boolean {
-    return !this.builder.isEmpty;
-  }
-
   get blockCount(): number {
     return this.places.length;
   }
 
-  takeBlock(): RawBlock {
-    return this.builder.take();
-  }
-
-  /** Places a block that was taken, in the order of taking. Returns the bytes to write. */
-  appendBlock(block: RawBlock, compressed: Uint8Array): Uint8Array {
-    const part = chooseStored(block.bytes, compressed);
+  /** Returns the bytes to write. */
+  endBlock(): Uint8Array {
+    const block = this.builder.take();
+    const part = packPart(block.bytes);
     this.places.push(placeOf(block, part));
     return this.given(part.stored);
   }
@@ -90,11 +82,11 @@ export class LayerEncoder {
     return { keyStart: this.firstKey, keyEnd: keyAfter(this.lastKey) };
   }
 
-  /** Index, filter and footer, all blocks being placed. */
-  finish(keys: { keyStart: Key; keyEnd: Key }, compress: (bytes: Uint8Array) => Uint8Array): Uint8Array[] {
+  /** The rest: the last block, index, filter and footer. */
+  finish(keys: { keyStart: Key; keyEnd: Key }): Uint8Array[] {
+    const last = this.builder.isEmpty ? [] : [this.endBlock()];
     const indexOffset = this.sizeBytes;
-    const raw = encodeIndex(this.places);
-    const index: StoredPart = chooseStored(raw, compress(raw));
+    const index = packPart(encodeIndex(this.places));
     const filter = buildFilter(this.hashes);
     const footer = encodeFooter({
       header: this.header,
@@ -105,7 +97,7 @@ export class LayerEncoder {
       index,
       filter,
     });
-    return [this.given(index.stored), this.given(filter), this.given(footer)];
+    return [...last, this.given(index.stored), this.given(filter), this.given(footer)];
   }
 
   private given(bytes: Uint8Array): Uint8Array {

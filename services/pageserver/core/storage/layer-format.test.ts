@@ -1,5 +1,4 @@
 import { strict as assert } from 'node:assert';
-import { zstdCompressSync } from 'node:zlib';
 import fc from 'fast-check';
 import { StorageError } from '#shared/core/errors.js';
 import { parseTenantId, parseTimelineId } from '#shared/core/ids.js';
@@ -11,7 +10,6 @@ import { BlockBuilder, decodeBlock } from './layer-block.js';
 import type { DecodedBlock } from './layer-block.js';
 import { LayerEncoder } from './layer-encoder.js';
 import { decodeEnds, LayerIndex, LAYER_FOOTER_BYTES, LAYER_HEADER_BYTES, unpackPart } from './layer-format.js';
-import { ZSTD_OPTIONS } from './layer-format.js';
 import { MAX_KEY, MIN_KEY } from './layer-name.js';
 import type { LayerSpan } from './layer-name.js';
 import type { ValueKind } from './store.js';
@@ -54,13 +52,10 @@ function sorted(versions: readonly Version[]): Version[] {
 function encode(versions: readonly Version[]): Uint8Array {
   const encoder = new LayerEncoder(SPAN);
   const parts = [encoder.begin(OWNER, 'delta')];
-  const place = () => {
-    const block = encoder.takeBlock();
-    parts.push(encoder.appendBlock(block, zstdCompressSync(block.bytes, ZSTD_OPTIONS)));
-  };
-  for (const { key, lsn: at, kind, value } of versions) if (encoder.add(key, at, kind, value)) place();
-  if (encoder.hasOpenBlock) place();
-  parts.push(...encoder.finish(SPAN, (bytes) => zstdCompressSync(bytes, ZSTD_OPTIONS)));
+  for (const { key, lsn: at, kind, value } of versions) {
+    if (encoder.add(key, at, kind, value)) parts.push(encoder.endBlock());
+  }
+  parts.push(...encoder.finish(SPAN));
   const file = Buffer.concat(parts);
   assert.equal(file.length, encoder.sizeBytes);
   return file;
