@@ -2,7 +2,8 @@
  * Where a server's CPU goes while something runs: V8's sampling profiler, switched on from outside over the inspector. The process must
  * have been started with NODE_OPTIONS=--inspect-port=0, and its standard error go to `logPath`.
  */
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { until } from '../harness/stack.js';
 
 const TIMEOUT_MS = 20_000;
@@ -11,7 +12,8 @@ const LISTENING = /Debugger listening on (ws:\S+)/g;
 
 interface ProfileNode {
   readonly id: number;
-  readonly callFrame: { readonly functionName: string; readonly url: string; readonly lineNumber: number };
+  readonly callFrame: { readonly functionName: string; readonly url: string };
+  readonly children?: readonly number[];
 }
 
 interface Profile {
@@ -57,21 +59,48 @@ async function attach(pid: number, logPath: string): Promise<{ send: Send; close
   return { send, close: () => socket.close() };
 }
 
-function summarize({ nodes, samples, timeDeltas }: Profile, count: number): string[] {
-  const byId = new Map(nodes.map((node) => [node.id, node.callFrame]));
+/** By node: its function, and for one of the runtime's also the function of a file for which it works. */
+function namesOf(nodes: readonly ProfileNode[]): Map<number, string> {
+  const byId = new Map(nodes.map((node) => [node.id, node]));
+  const names = new Map<number, string>();
+  const visit = (node: ProfileNode, caller: string): void => {
+    const { functionName, url } = node.callFrame;
+    const own = functionName === '' ? '(anonymous)' : functionName;
+    const isRuntime = url === '' || url.startsWith('node:');
+    names.set(node.id, isRuntime && caller !== '' ? `${own}, for ${caller}` : own);
+    for (const child of node.children ?? []) visit(byId.get(child)!, isRuntime ? caller : own);
+  };
+  if (nodes[0] !== undefined) visit(nodes[0], '');
+  return names;
+}
+
+function summarize(profiles: readonly Profile[], count: number): string[] {
   const selfUs = new Map<string, number>();
-  samples.forEach((id, i) => {
-    const frame = byId.get(id);
-    if (frame === undefined) return;
-    const where = frame.url.replace(/^.*\/services\//, '');
-    const name = `${frame.functionName || '(anonymous)'} ${where}${where === '' ? '' : `:${frame.lineNumber + 1}`}`;
-    selfUs.set(name, (selfUs.get(name) ?? 0) + (timeDeltas[i] ?? 0));
-  });
+  for (const { nodes, samples, timeDeltas } of profiles) {
+    const names = namesOf(nodes);
+    samples.forEach((id, i) => {
+      const name = names.get(id) ?? '(unknown)';
+      selfUs.set(name, (selfUs.get(name) ?? 0) + (timeDeltas[i] ?? 0));
+    });
+  }
   const total = [...selfUs.values()].reduce((sum, us) => sum + us, 0);
   return [...selfUs]
     .sort((a, b) => b[1] - a[1])
     .slice(0, count)
     .map(([name, us]) => `  ${((100 * us) / total).toFixed(1).padStart(5)} %  ${name}`);
+}
+
+/** NODE_OPTIONS with which every thread of a process leaves a profile in `dir` when it ends. */
+export function leaveProfiles(dir: string): string {
+  return `--cpu-prof --cpu-prof-dir=${dir} --cpu-prof-interval=${INTERVAL_US}`;
+}
+
+/** Of worker threads that have ended (names: CPU.<date>.<time>.<process>.<thread>.<number>.cpuprofile) and in which `job` ran. */
+export function threadProfiles(dir: string, job: string, count: number): string[] {
+  const names = readdirSync(dir).filter((name) => Number(name.split('.')[4]) > 0);
+  const profiles = names.map((name) => JSON.parse(readFileSync(join(dir, name), 'utf8')) as Profile);
+  const wanted = profiles.filter(({ nodes }) => nodes.some(({ callFrame }) => callFrame.functionName === job));
+  return summarize(wanted, count);
 }
 
 /** Runs `act` and returns its result with the `count` functions that took most of the process' main thread. */
@@ -87,5 +116,5 @@ export async function profiled<T>(
   const result = await act();
   const { profile } = await send('Profiler.stop');
   close();
-  return { result, lines: summarize(profile as Profile, count) };
+  return { result, lines: summarize([profile as Profile], count) };
 }

@@ -28,8 +28,6 @@ const CACHED_PAGES = 2000;
 const CACHED_PASSES = 5;
 const TIMEOUT_MS = 300_000;
 
-/** Print where the CPU goes: needs NODE_OPTIONS=--inspect-port=0. */
-const PROFILE = process.env['BENCH_PROFILE'] === '1';
 const PROFILE_LINES = 25;
 
 interface Server {
@@ -115,21 +113,31 @@ async function restart(stack: TestStack, ttid: TenantTimelineId, at: string, ima
   return { addr: pgAddr, ttid, pid, logPath: join(stack.repoDir, 'logs', 'pageserver.log') };
 }
 
-async function measureKind(kind: string, server: Server, echo: Server, pages: readonly PageRef[]): Promise<string[]> {
+interface Servers {
+  readonly server: Server;
+  readonly echo: Server;
+  readonly profile: boolean;
+}
+
+async function measureKind(kind: string, servers: Servers, pages: readonly PageRef[]): Promise<string[]> {
   const lines: string[] = [];
   const share = Math.floor(pages.length / IN_FLIGHT.length);
   for (const [i, inFlight] of IN_FLIGHT.entries()) {
     const requests = encodeRequests(pages.slice(i * share, (i + 1) * share));
-    const ours = await measureOurs(server, requests, inFlight, lines);
-    lines.push(describe(kind, ours, await measure(echo, requests, inFlight)));
+    const ours = await measureOurs(servers, requests, inFlight, lines);
+    lines.push(describe(kind, ours, await measure(servers.echo, requests, inFlight)));
   }
   return lines;
 }
 
-/** As `measure`; with a profile when one is wanted (its rates are then lower). */
-async function measureOurs(server: Server, requests: Buffer, inFlight: number, lines: string[]): Promise<Measured> {
+async function measureOurs(
+  { server, profile }: Servers,
+  requests: Buffer,
+  inFlight: number,
+  lines: string[],
+): Promise<Measured> {
   const { logPath } = server;
-  if (!PROFILE || logPath === undefined) return measure(server, requests, inFlight);
+  if (!profile || logPath === undefined) return measure(server, requests, inFlight);
   const target = { pid: server.pid, logPath };
   const found = await profiled(target, PROFILE_LINES, () => measure(server, requests, inFlight));
   lines.push(...found.lines);
@@ -148,7 +156,12 @@ async function measureCached(server: Server, echo: Server, pages: readonly PageR
   return lines;
 }
 
-export async function benchGetPage(stack: TestStack, compute: string, scale: number): Promise<string[]> {
+/** `profile`: also where the CPU goes; rates are lower then. */
+export async function benchGetPage(
+  stack: TestStack,
+  compute: string,
+  { scale, profile }: { scale: number; profile: boolean },
+): Promise<string[]> {
   await using echo = await startEcho();
   await pgTool('pgbench', '-i', '-q', '-s', String(scale), '-d', compute);
   const { tenantId, timelineId } = await stack.compute('main');
@@ -156,12 +169,15 @@ export async function benchGetPage(stack: TestStack, compute: string, scale: num
   const head = () => value(compute, 'select pg_current_wal_flush_lsn()');
   const pages = shuffle(await tablePages(compute, 'pgbench_accounts'), 1);
   const server = await restart(stack, ttid, await head(), true);
-  const lines = await measureKind('from image layer', server, echo, pages);
+  const servers = { server, echo, profile };
+  const lines = await measureKind('from image layer', servers, pages);
   lines.push(...(await measureCached(server, echo, pages)));
   for (let round = 0; round < UPDATE_ROUNDS; round++) {
     await query(compute, `update pgbench_accounts set abalance = abalance + 1 where aid % 61 = ${round}`);
   }
   const updated = await restart(stack, ttid, await head(), false);
-  lines.push(...(await measureKind(`redo of ${UPDATE_ROUNDS} records or more`, updated, echo, pages)));
+  lines.push(
+    ...(await measureKind(`redo of ${UPDATE_ROUNDS} records or more`, { server: updated, echo, profile }, pages)),
+  );
   return lines;
 }
