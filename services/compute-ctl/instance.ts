@@ -30,7 +30,6 @@ import { FeedbackFile } from './io/feedback-file.js';
 import type { Throttling } from './io/feedback-file.js';
 import { beginServer, canGoOn, clearGround, writeConf } from './io/early-server.js';
 import type { EarlyServer, EarlyServerOptions } from './io/early-server.js';
-import { fetchFirstPages } from './io/first-pages.js';
 import type { Host } from './io/host.js';
 import { timelineFacts } from './io/pageserver-client.js';
 import type { TimelineFacts } from './io/pageserver-client.js';
@@ -194,7 +193,6 @@ export class Instance {
     }
     const { segSize } = ground.facts;
     const walDir = join(this.options.config.pgdata, 'pg_wal');
-    void fetchFirstPages(this.fetchOptions(ground.spec, ground.account), this.startLsn);
     this.session.runner.source.attachPostgres({ startLsn: this.startLsn, walDir, segSize });
     await orAborted(this.startPostgres(ground, this.session), signal);
     await this.configureCatalog(ground.server, ground.spec);
@@ -240,7 +238,6 @@ export class Instance {
     const place = this.earlyOptions();
     const host = early?.facts ?? (await clearGround(place));
     const { binary, account } = host;
-    const newest = spec.mode.kind === 'primary' ? new BackupFetch(this.fetchOptions(spec, account), INVALID_LSN) : null;
     const asking = retryUnavailable({ what: 'ask the page server for the timeline', log, signal }, () =>
       timelineFacts(spec.pageserverGrpcAddr, spec.pageserverTtid, signal),
     );
@@ -258,6 +255,8 @@ export class Instance {
         `${binary.path} is version ${binary.version}, the timeline needs PostgreSQL ${facts.pgMajor}`,
       );
     }
+    // Not before the facts, which the election waits for: a page server answers one after the other.
+    const newest = spec.mode.kind === 'primary' ? new BackupFetch(this.fetchOptions(spec, account), INVALID_LSN) : null;
     const postgres = begun.segSize === facts.segSize ? begun.process : await this.beginAgain(begun, facts, conf);
     return { spec, facts, binary, account, server, conf, postgres, newest };
   }

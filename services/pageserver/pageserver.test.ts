@@ -1,8 +1,7 @@
 /** The whole page server in this process, fed with WAL that a real cluster wrote, judged by that cluster's files after stock recovery. */
 import { strict as assert } from 'node:assert';
 import { execFileSync } from 'node:child_process';
-import { zstdDecompressSync } from 'node:zlib';
-import type { GetBaseBackupResponse, GetFirstPagesResponse } from '#gen/neon/pageserver/v1/page_service.js';
+import type { GetBaseBackupResponse } from '#gen/neon/pageserver/v1/page_service.js';
 import { PageServiceClient } from '#gen/neon/pageserver/v1/page_service.js';
 import { ManagementServiceClient } from '#gen/neon/pageserver/v1/management.js';
 import { StorageError } from '#shared/core/errors.js';
@@ -12,7 +11,6 @@ import { formatLsn, lsn, MAX_LSN } from '#shared/core/lsn.js';
 import { crc32c } from '#shared/postgres/crc32c.js';
 import type { TempCluster } from '#shared/postgres/testing/temp-cluster.js';
 import { callUnary, createClient } from '#shared/rpc/client.js';
-import { firstPagesFile } from '#shared/postgres/first-pages-file.js';
 import { RecordedHistory } from './core/testing/recorded-history.js';
 import { comparePages } from './testing/compare-pages.js';
 import { errorOf, PagestreamClient } from './testing/pagestream-client.js';
@@ -141,31 +139,6 @@ describe('page server on a recorded history', function () {
     assert.match(segment.name, /^[0-9A-F]{24}$/);
     const names = execFileSync('tar', ['-tf', '-'], { input: tar }).toString().trim().split('\n');
     assert.equal(names.at(-1), 'global/pg_control');
-  });
-
-  it('gives a compute that starts what an earlier one read first', async () => {
-    const client = createClient(PageServiceClient, recorded.server.grpc);
-    const firstPages = async () => {
-      const chunks: Buffer[] = [];
-      const stream = client.getFirstPages({ ttid: TTID, lsn: BigInt(past) });
-      for await (const part of stream) chunks.push((part as GetFirstPagesResponse).chunk);
-      return chunks.length === 0 ? Buffer.alloc(0) : zstdDecompressSync(Buffer.concat(chunks));
-    };
-    assert.equal((await firstPages()).length, 0);
-    const rel = { spc: 1663, db: 5, rel: 1259, fork: 0 };
-    const stream = await PagestreamClient.open(recorded.server.pg, `pagestream_v3 ${TTID.tenantId} ${TTID.timelineId}`);
-    const at = { requestLsn: past, notModifiedSince: past };
-    const blocks = (await stream.nblocks(rel, at)).body.readUInt32BE(0);
-    for (const block of [1, 0, blocks]) await stream.getPage(rel, block, at);
-    await stream.nblocks({ ...rel, rel: 404 }, at);
-    stream.close();
-    const file = await firstPages();
-    client.close();
-    const { reader } = recorded.timeline;
-    const images = await Promise.all(
-      [0, 1].map(async (block) => ({ rel, block, image: await reader.page(rel, block, past) })),
-    );
-    assert.ok(file.equals(Buffer.concat(firstPagesFile(past, [{ rel, blocks }], images))));
   });
 
   it('branches at an LSN, idempotently, within limits', async () => {

@@ -6,7 +6,6 @@
 #include "miscadmin.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
-#include "utils/timestamp.h"
 
 #include "cache-table.h"
 #include "local-file.h"
@@ -43,8 +42,6 @@ initialise(void)
 	read_start();
 	pg_atomic_init_u64(&neon_shared->forgotten_lsn, neon_shared->start_lsn);
 	pg_atomic_init_u64(&neon_shared->keep_after_us, 0);
-	pg_atomic_init_u32(&neon_shared->first_pages, 0);
-	neon_shared->data_since = GetCurrentTimestamp();
 	pg_atomic_init_u32(&neon_shared->connstring_version, 2);
 	strlcpy(neon_shared->connstring, neon_pageserver_connstring, CONNSTRING_BYTES_MAX);
 	neon_shared->stripe_blocks = neon_stripe_size;

@@ -4,7 +4,6 @@
 
 #include "postgres.h"
 #include "access/xlogdefs.h"
-#include "datatype/timestamp.h"
 #include "port/atomics.h"
 #include "storage/lwlock.h"
 
@@ -16,7 +15,6 @@ typedef enum StatCounter
 {
 	STAT_READS,					/* smgr reads of pages that may lie on the page server */
 	STAT_READS_LOCAL,			/* answered by the local file */
-	STAT_READS_FIRST,			/* answered by what compute_ctl brought */
 	STAT_READS_ZERO,			/* zero by knowledge: the fork was created here and the block never written */
 	STAT_READS_REMOTE,			/* answered by the page server */
 	STAT_PREFETCH_REQUESTS,
@@ -62,9 +60,6 @@ typedef struct SharedState
 	volatile int write_lag_mb;
 	volatile int flush_lag_mb;
 	volatile int apply_lag_mb;
-
-	TimestampTz data_since;		/* when the data directory was complete */
-	pg_atomic_uint32 first_pages;	/* see first-pages.c */
 
 	pg_atomic_uint64 stats[STAT_COUNT];
 } SharedState;

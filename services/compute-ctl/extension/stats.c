@@ -16,7 +16,6 @@
 static const char *const names[STAT_COUNT] = {
 	[STAT_READS] = "reads",
 	[STAT_READS_LOCAL] = "reads_local",
-	[STAT_READS_FIRST] = "reads_first",
 	[STAT_READS_ZERO] = "reads_zero",
 	[STAT_READS_REMOTE] = "reads_remote",
 	[STAT_PREFETCH_REQUESTS] = "prefetch_requests",

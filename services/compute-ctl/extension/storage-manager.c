@@ -19,7 +19,6 @@
 
 #include "backpressure.h"
 #include "connection.h"
-#include "first-pages.h"
 #include "local-file.h"
 #include "page-requests.h"
 #include "readahead.h"
@@ -56,8 +55,7 @@ ask_blocks(SMgrRelation reln, ForkNumber fork, XLogRecPtr not_modified_since, Pa
 static void
 ask_page_along(SMgrRelation reln, ForkNumber fork, BlockNumber block, XLogRecPtr not_modified_since)
 {
-	if (block != InvalidBlockNumber && !local_file_exists(reln, fork) &&
-		first_pages_find(reln->smgr_rnode.node, fork, block, not_modified_since) == NULL)
+	if (block != InvalidBlockNumber && !local_file_exists(reln, fork))
 		(void) page_fetch_ahead(reln->smgr_rnode.node, fork, block, not_modified_since);
 }
 
@@ -84,13 +82,8 @@ get_fork_info(SMgrRelation reln, ForkNumber fork, BlockNumber next_block, ForkIn
 			state = local_file_exists(reln, fork) ? FORK_LOCAL : FORK_ABSENT;
 		else
 		{
-			if (first_pages_blocks(node, fork, asked_at, &answer.blocks))
-				answer.kind = ANSWER_VALUE;
-			else
-			{
-				ask_page_along(reln, fork, next_block, asked_at);
-				ask_blocks(reln, fork, asked_at, &answer);
-			}
+			ask_page_along(reln, fork, next_block, asked_at);
+			ask_blocks(reln, fork, asked_at, &answer);
 			/* A map that the page server has never heard of has no blocks there, too: only a main fork may exist and be empty. */
 			if (answer.kind == ANSWER_VALUE && (fork == MAIN_FORKNUM || answer.blocks > 0))
 			{
@@ -206,8 +199,6 @@ neon_prefetch(SMgrRelation reln, ForkNumber fork, BlockNumber block)
 	get_existing_fork_info(reln, fork, block, &info);
 	if (block >= info.blocks)
 		return false;
-	if (info.state == FORK_REMOTE && first_pages_find(reln->smgr_rnode.node, fork, block, info.not_modified_since) != NULL)
-		return true;
 	if (info.state == FORK_REMOTE)
 		readahead_announced(reln, fork, block, &info);
 	else if (block < local_file_blocks(reln, fork))
@@ -246,7 +237,6 @@ neon_read(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page)
 {
 	ForkInfo	info;
 	bool		present;
-	const char *first = NULL;
 
 	if (is_md_only(reln, fork))
 	{
@@ -265,17 +255,10 @@ neon_read(SMgrRelation reln, ForkNumber fork, BlockNumber block, char *page)
 	/* If the worker has freed the page, what was known before says too old a position, or that there is no page elsewhere. */
 	if (!present)
 		get_existing_fork_info(reln, fork, block, &info);
-	if (info.state == FORK_REMOTE && !present)
-		first = first_pages_find(reln->smgr_rnode.node, fork, block, info.not_modified_since);
-	if (info.state == FORK_REMOTE && first == NULL)
+	if (info.state == FORK_REMOTE)
 		readahead_note(reln, fork, block, &info, !present);
 	if (present)
 		stat_count(STAT_READS_LOCAL);
-	else if (first != NULL)
-	{
-		stat_count(STAT_READS_FIRST);
-		memcpy(page, first, BLCKSZ);
-	}
 	else if (info.state == FORK_REMOTE)
 		read_remote(reln, fork, block, &info, page);
 	else

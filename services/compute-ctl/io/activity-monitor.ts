@@ -13,6 +13,8 @@ import type { ServerAddress } from './catalog.js';
 import { SLOT_NAME } from './replication-client.js';
 
 const INTERVAL_MS = 500;
+/** A connection costs Postgres as much as a first query does, which would wait for it. */
+const FIRST_LOOK_AFTER_MS = 300;
 const RECONNECT_MS = 1_000;
 
 const QUERY = `SELECT
@@ -58,6 +60,7 @@ export class ActivityMonitor {
 
   private async loop(): Promise<void> {
     const { signal } = this.stopping;
+    await sleep(FIRST_LOOK_AFTER_MS, undefined, { signal }).catch(() => undefined);
     while (!signal.aborted) {
       const beganMs = performance.now();
       try {

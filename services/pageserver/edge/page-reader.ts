@@ -1,7 +1,6 @@
 /** What the libpq edge reads from: one timeline. The real one is tenant/timeline-reader.ts. */
 import { StorageError } from '#shared/core/errors.js';
 import type { Lsn } from '#shared/core/lsn.js';
-import type { FirstReads } from '../core/first-reads.js';
 import { formatRel, type RelTag } from '../core/keyspace.js';
 
 export interface PageAddress extends RelTag {
@@ -10,8 +9,6 @@ export interface PageAddress extends RelTag {
 
 /** Positions: every read is of the state as of and including records that end at or below `at`, which must be <= lastRecordLsn. */
 export interface PageReader {
-  /** What computes read first is noted here. */
-  readonly firstReads: FirstReads;
   readonly lastRecordLsn: Lsn;
   /** Oldest LSN that can be read. */
   readonly minReadableLsn: Lsn;

@@ -5,7 +5,6 @@ import type { Lsn } from '#shared/core/lsn.js';
 import { lsn, MAX_LSN } from '#shared/core/lsn.js';
 import type { WireSink } from '#shared/postgres/wire/server-session.js';
 import { WireSession } from '#shared/postgres/wire/server-session.js';
-import { FirstReads } from '../core/first-reads.js';
 import type { RelTag } from '../core/keyspace.js';
 import { parseCommand } from './command.js';
 import type { PageAddress, PageReader } from './page-reader.js';
@@ -20,7 +19,6 @@ const IN_FLIGHT_MAX = 8;
 
 /** Pages carry block and LSN. Blocks in `slow` are answered when the test says so. */
 class ScriptedReader implements PageReader {
-  readonly firstReads = new FirstReads();
   lastRecordLsn = lsn(1000);
   minReadableLsn = lsn(100);
   readonly slow = new Set<number>();

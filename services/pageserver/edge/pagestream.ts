@@ -56,7 +56,6 @@ export class Pagestream implements CopyHandler {
   data(buffer: Buffer, start: number, end: number): boolean {
     const request = this.#request;
     request.parse(buffer, start, end);
-    if (this.#reader.firstReads.isNoting) this.#note(request);
     const page = this.#tryPage(request);
     if (page !== undefined && this.#queue.length === 0) {
       this.#session.write(codec.encodePageHeader(request));
@@ -76,12 +75,6 @@ export class Pagestream implements CopyHandler {
 
   closed(): void {
     this.#abort.abort(new StorageError('cancelled', 'the client went away'));
-  }
-
-  #note(request: codec.PagestreamRequest): void {
-    const { firstReads } = this.#reader;
-    if (request.tag === codec.REQUEST_GETPAGE) firstReads.notePage(request, request.block, performance.now());
-    else if (request.tag === codec.REQUEST_NBLOCKS) firstReads.noteLength(request, performance.now());
   }
 
   /** The hot path: undefined when the answer needs IO or time. */

@@ -3,7 +3,6 @@ import type { PageServiceServer } from '#gen/neon/pageserver/v1/page_service.js'
 import type { TenantTimelineId } from '#shared/core/ids.js';
 import type { ActiveTimeline } from '../tenant/active-timeline.js';
 import { getBaseBackup } from './base-backup.js';
-import { getFirstPages } from './first-pages.js';
 import { getPages } from './get-pages.js';
 import { getDbSize, getRelSize } from './sizes.js';
 import { getSlruSegment } from './slru-segment.js';
@@ -21,6 +20,5 @@ export function pageService(deps: PageServiceDeps): PageServiceServer {
     getDbSize: getDbSize(deps),
     getSlruSegment: getSlruSegment(deps),
     getBaseBackup: getBaseBackup(deps),
-    getFirstPages: getFirstPages(deps),
   };
 }

@@ -6,7 +6,6 @@ import { errorKind, errorText, StorageError } from '#shared/core/errors.js';
 import type { Lsn } from '#shared/core/lsn.js';
 import { formatLsn } from '#shared/core/lsn.js';
 import type { ShardIdentity } from '#shared/core/shard.js';
-import { FirstReads } from '../core/first-reads.js';
 import { type Key, makeKey } from '../core/key.js';
 import {
   BLOCK_BYTES,
@@ -52,7 +51,6 @@ interface CachedPrefix {
 }
 
 export class TimelineReader implements PageReader {
-  readonly firstReads = new FirstReads();
   readonly #head: HeadSizes;
   readonly #store: FastStore;
   readonly #shard: ShardIdentity;

@@ -358,25 +358,6 @@ export interface GetBaseBackupResponse {
     | undefined;
 }
 
-/** Asks for what a compute reads first. */
-export interface GetFirstPagesRequest {
-  /** The timeline. */
-  ttid:
-    | TenantTimelineId
-    | undefined;
-  /** Where the compute starts; the server waits until it was ingested. */
-  lsn: bigint;
-}
-
-/** A part of the file. No part at all: nothing is known, and nothing is needed. */
-export interface GetFirstPagesResponse {
-  /**
-   * Bytes of a zstd frame (RFC 8878) that holds the file neon.first-pages of a data directory, as first-pages.c of the compute's extension
-   * draws it: lengths of forks and pages as of the position.
-   */
-  chunk: Buffer;
-}
-
 function createBaseReadLsn(): ReadLsn {
   return { requestLsn: 0n, notModifiedSinceLsn: 0n };
 }
@@ -2315,163 +2296,6 @@ export const GetBaseBackupResponse: MessageFns<GetBaseBackupResponse> = {
   },
 };
 
-function createBaseGetFirstPagesRequest(): GetFirstPagesRequest {
-  return { ttid: undefined, lsn: 0n };
-}
-
-export const GetFirstPagesRequest: MessageFns<GetFirstPagesRequest> = {
-  encode(message: GetFirstPagesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.ttid !== undefined) {
-      TenantTimelineId.encode(message.ttid, writer.uint32(10).fork()).join();
-    }
-    if (message.lsn !== 0n) {
-      if (BigInt.asUintN(64, message.lsn) !== message.lsn) {
-        throw new globalThis.Error("value provided for field message.lsn of type uint64 too large");
-      }
-      writer.uint32(16).uint64(message.lsn);
-    }
-    return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): GetFirstPagesRequest {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
-    if (previousRecursionDepth >= 100) {
-      throw new globalThis.Error("protobuf decode recursion limit exceeded");
-    }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
-    try {
-      const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseGetFirstPagesRequest();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
-        switch (tag >>> 3) {
-          case 1: {
-            if (tag !== 10) {
-              break;
-            }
-
-            message.ttid = TenantTimelineId.decode(reader, reader.uint32());
-            continue;
-          }
-          case 2: {
-            if (tag !== 16) {
-              break;
-            }
-
-            message.lsn = reader.uint64() as bigint;
-            continue;
-          }
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
-        }
-        reader.skip(tag & 7);
-      }
-      return message;
-    } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
-    }
-  },
-
-  fromJSON(object: any): GetFirstPagesRequest {
-    return {
-      ttid: isSet(object.ttid) ? TenantTimelineId.fromJSON(object.ttid) : undefined,
-      lsn: isSet(object.lsn) ? BigInt(object.lsn) : 0n,
-    };
-  },
-
-  toJSON(message: GetFirstPagesRequest): unknown {
-    const obj: any = {};
-    if (message.ttid !== undefined) {
-      obj.ttid = TenantTimelineId.toJSON(message.ttid);
-    }
-    if (message.lsn !== 0n) {
-      obj.lsn = message.lsn.toString();
-    }
-    return obj;
-  },
-
-  create<I extends Exact<DeepPartial<GetFirstPagesRequest>, I>>(base?: I): GetFirstPagesRequest {
-    return GetFirstPagesRequest.fromPartial(base ?? ({} as any));
-  },
-  fromPartial<I extends Exact<DeepPartial<GetFirstPagesRequest>, I>>(object: I): GetFirstPagesRequest {
-    const message = createBaseGetFirstPagesRequest();
-    message.ttid = (object.ttid !== undefined && object.ttid !== null)
-      ? TenantTimelineId.fromPartial(object.ttid)
-      : undefined;
-    message.lsn = (object.lsn !== undefined && object.lsn !== null) ? BigInt(object.lsn) : 0n;
-    return message;
-  },
-};
-
-function createBaseGetFirstPagesResponse(): GetFirstPagesResponse {
-  return { chunk: Buffer.alloc(0) };
-}
-
-export const GetFirstPagesResponse: MessageFns<GetFirstPagesResponse> = {
-  encode(message: GetFirstPagesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
-    if (message.chunk.length !== 0) {
-      writer.uint32(10).bytes(message.chunk);
-    }
-    return writer;
-  },
-
-  decode(input: BinaryReader | Uint8Array, length?: number): GetFirstPagesResponse {
-    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
-    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
-    if (previousRecursionDepth >= 100) {
-      throw new globalThis.Error("protobuf decode recursion limit exceeded");
-    }
-    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
-    try {
-      const end = length === undefined ? reader.len : reader.pos + length;
-      const message = createBaseGetFirstPagesResponse();
-      while (reader.pos < end) {
-        const tag = reader.uint32();
-        switch (tag >>> 3) {
-          case 1: {
-            if (tag !== 10) {
-              break;
-            }
-
-            message.chunk = Buffer.from(reader.bytes());
-            continue;
-          }
-        }
-        if ((tag & 7) === 4 || tag === 0) {
-          break;
-        }
-        reader.skip(tag & 7);
-      }
-      return message;
-    } finally {
-      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
-    }
-  },
-
-  fromJSON(object: any): GetFirstPagesResponse {
-    return { chunk: isSet(object.chunk) ? Buffer.from(bytesFromBase64(object.chunk)) : Buffer.alloc(0) };
-  },
-
-  toJSON(message: GetFirstPagesResponse): unknown {
-    const obj: any = {};
-    if (message.chunk.length !== 0) {
-      obj.chunk = base64FromBytes(message.chunk);
-    }
-    return obj;
-  },
-
-  create<I extends Exact<DeepPartial<GetFirstPagesResponse>, I>>(base?: I): GetFirstPagesResponse {
-    return GetFirstPagesResponse.fromPartial(base ?? ({} as any));
-  },
-  fromPartial<I extends Exact<DeepPartial<GetFirstPagesResponse>, I>>(object: I): GetFirstPagesResponse {
-    const message = createBaseGetFirstPagesResponse();
-    message.chunk = object.chunk ?? Buffer.alloc(0);
-    return message;
-  },
-};
-
 /**
  * Reads pages, sizes and base backups of a timeline at an LSN. The compute's hot path is the libpq edge (pagestream_v3);
  * this service is for every other reader and for debugging.
@@ -2531,20 +2355,6 @@ export const PageServiceService = {
       Buffer.from(GetBaseBackupResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): GetBaseBackupResponse => GetBaseBackupResponse.decode(value),
   },
-  /**
-   * For a compute that starts: answers to what others of its timeline, or of the timelines that it branched from, asked right after their
-   * start. What this one asks is noted for the next.
-   */
-  getFirstPages: {
-    path: "/neon.pageserver.v1.PageService/GetFirstPages" as const,
-    requestStream: false as const,
-    responseStream: true as const,
-    requestSerialize: (value: GetFirstPagesRequest): Buffer => Buffer.from(GetFirstPagesRequest.encode(value).finish()),
-    requestDeserialize: (value: Buffer): GetFirstPagesRequest => GetFirstPagesRequest.decode(value),
-    responseSerialize: (value: GetFirstPagesResponse): Buffer =>
-      Buffer.from(GetFirstPagesResponse.encode(value).finish()),
-    responseDeserialize: (value: Buffer): GetFirstPagesResponse => GetFirstPagesResponse.decode(value),
-  },
 } as const;
 
 export interface PageServiceServer extends UntypedServiceImplementation {
@@ -2558,11 +2368,6 @@ export interface PageServiceServer extends UntypedServiceImplementation {
   getSlruSegment: handleUnaryCall<GetSlruSegmentRequest, GetSlruSegmentResponse>;
   /** Everything a stock Postgres needs to start at an LSN, as a tar stream: header, chunks, trailer. */
   getBaseBackup: handleServerStreamingCall<GetBaseBackupRequest, GetBaseBackupResponse>;
-  /**
-   * For a compute that starts: answers to what others of its timeline, or of the timelines that it branched from, asked right after their
-   * start. What this one asks is noted for the next.
-   */
-  getFirstPages: handleServerStreamingCall<GetFirstPagesRequest, GetFirstPagesResponse>;
 }
 
 export interface PageServiceClient extends Client {
@@ -2628,19 +2433,6 @@ export interface PageServiceClient extends Client {
     metadata?: Metadata,
     options?: Partial<CallOptions>,
   ): ClientReadableStream<GetBaseBackupResponse>;
-  /**
-   * For a compute that starts: answers to what others of its timeline, or of the timelines that it branched from, asked right after their
-   * start. What this one asks is noted for the next.
-   */
-  getFirstPages(
-    request: GetFirstPagesRequest,
-    options?: Partial<CallOptions>,
-  ): ClientReadableStream<GetFirstPagesResponse>;
-  getFirstPages(
-    request: GetFirstPagesRequest,
-    metadata?: Metadata,
-    options?: Partial<CallOptions>,
-  ): ClientReadableStream<GetFirstPagesResponse>;
 }
 
 export const PageServiceClient = makeGenericClientConstructor(
