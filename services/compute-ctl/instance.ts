@@ -16,7 +16,7 @@ import type { Logger } from '#shared/runtime/log.js';
 import type { ComputeConfig } from './config.js';
 import { parseConnstr } from './core/connstr.js';
 import type { PageserverFeedback, StandbyFeedback } from './core/messages.js';
-import { renderPostgresConf } from './core/postgres-conf.js';
+import { renderPgHba, renderPostgresConf } from './core/postgres-conf.js';
 import type { ComputeSpec } from './core/spec.js';
 import { needsNewStart } from './core/spec-change.js';
 import type { StartTimings } from './core/status.js';
@@ -28,14 +28,14 @@ import type { ServerAddress } from './io/catalog.js';
 import { CommitFeed } from './io/commit-feed.js';
 import { FeedbackFile } from './io/feedback-file.js';
 import type { Throttling } from './io/feedback-file.js';
-import { beginServer, canGoOn, clearGround, writeConf } from './io/early-server.js';
+import { beginServer, canGoOn, clearGround } from './io/early-server.js';
 import type { EarlyServer, EarlyServerOptions } from './io/early-server.js';
 import type { Host } from './io/host.js';
 import { timelineFacts } from './io/pageserver-client.js';
 import type { TimelineFacts } from './io/pageserver-client.js';
 import type { LsnLease } from './io/lsn-lease.js';
 import { lastWal } from './io/last-files.js';
-import { makeSocketDir } from './io/pgdata.js';
+import { makeSocketDir, writeOwned } from './io/pgdata.js';
 import type { PostgresBinary, PostgresProcess } from './io/postgres-process.js';
 import { announceStorage, applySettings } from './io/reload.js';
 import { orAborted, retryUnavailable } from './io/retry.js';
@@ -71,8 +71,6 @@ interface Groundwork {
   readonly binary: PostgresBinary;
   readonly account: Account | null;
   readonly server: ServerAddress;
-  /** postgresql.conf. */
-  readonly conf: string;
   /** It waits for its data. */
   readonly postgres: PostgresProcess;
   /** Of a primary: the base backup that its term probably starts at. */
@@ -258,7 +256,7 @@ export class Instance {
     // Not before the facts, which the election waits for: a page server answers one after the other.
     const newest = spec.mode.kind === 'primary' ? new BackupFetch(this.fetchOptions(spec, account), INVALID_LSN) : null;
     const postgres = begun.segSize === facts.segSize ? begun.process : await this.beginAgain(begun, facts, conf);
-    return { spec, facts, binary, account, server, conf, postgres, newest };
+    return { spec, facts, binary, account, server, postgres, newest };
   }
 
   private earlyOptions(): EarlyServerOptions {
@@ -372,9 +370,9 @@ export class Instance {
   }
 
   /** The data directory is filled. Resolves when connections are taken; false when they are not wanted any more. */
-  private async open({ postgres, server, conf, account }: Groundwork): Promise<boolean> {
-    // The base backup has brought its own.
-    writeConf(this.options.config.pgdata, conf, account);
+  private async open({ postgres, server, account }: Groundwork): Promise<boolean> {
+    // Not before: the base backup brings its own.
+    writeOwned(join(this.options.config.pgdata, 'pg_hba.conf'), renderPgHba(), account);
     reachStep('configured');
     if (this.stopping.signal.aborted) return false;
     postgres.open();

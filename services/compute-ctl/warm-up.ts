@@ -6,15 +6,12 @@ import { HealthClient } from '#gen/grpc/health/v1/health.js';
 import { errorText } from '#shared/core/errors.js';
 import { callUnary, createClient } from '#shared/rpc/client.js';
 import type { Logger } from '#shared/runtime/log.js';
-import { LIKELY_SPEC } from './core/likely-spec.js';
-import { renderPostgresConf } from './core/postgres-conf.js';
-import { parseSpec } from './core/spec.js';
+import { likelyConf } from './core/likely-spec.js';
 
 /** `addr`: of a gRPC server of this process. Never rejects: a start works without. */
 export async function warmUp(addr: string, log: Logger): Promise<void> {
   try {
-    const spec = parseSpec(LIKELY_SPEC, null);
-    renderPostgresConf(spec, { socketDir: '/nowhere', port: 1 });
+    likelyConf();
     const client = createClient(HealthClient, addr);
     await callUnary(client, client.check, { service: '' });
     client.close();

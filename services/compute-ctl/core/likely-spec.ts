@@ -1,7 +1,10 @@
-/** The spec of a compute that nobody has asked for yet, in all that most specs agree on. */
+/** The configuration of a compute that nobody has asked for yet, in all that most specs agree on. */
+import { renderPostgresConf } from './postgres-conf.js';
+import { parseSpec } from './spec.js';
+
 const ID = '0'.repeat(31);
 
-export const LIKELY_SPEC = JSON.stringify({
+const SPEC = JSON.stringify({
   format_version: 1.0,
   tenant_id: `${ID}1`,
   timeline_id: `${ID}2`,
@@ -16,3 +19,8 @@ export const LIKELY_SPEC = JSON.stringify({
   },
   delta_operations: [],
 });
+
+/** postgresql.conf. */
+export function likelyConf(): string {
+  return renderPostgresConf(parseSpec(SPEC, null), { socketDir: '/nowhere', port: 1 }).text;
+}

@@ -9,6 +9,7 @@ import { silentLogger } from '#shared/runtime/log.js';
 import { beginServer, canGoOn, clearGround, serverInAdvance } from './early-server.js';
 import type { EarlyServer } from './early-server.js';
 import { Host } from './host.js';
+import { writeOwned } from './pgdata.js';
 
 const NEON = [
   "shared_preload_libraries = 'neon'",
@@ -103,6 +104,7 @@ describe('early server', function () {
         const lines = [...NEON, `unix_socket_directories = '${where.pgdata}'`, "listen_addresses = ''"];
         const server = beginServer(where, await clearGround(where), { conf: conf(lines) });
         await hasRead(where.pgdata);
+        writeOwned(join(where.pgdata, 'pg_hba.conf'), 'local all all trust\n', server.facts.account);
         const control = join(where.pgdata, 'global/pg_control');
         if (hasCome) copyFileSync(join(cluster.dataDir, 'global/pg_control'), control);
         if (hasCome) ownFile(control);

@@ -6,9 +6,7 @@ import { renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { errorText } from '#shared/core/errors.js';
 import type { Logger } from '#shared/runtime/log.js';
-import { LIKELY_SPEC } from '../core/likely-spec.js';
-import { renderPgHba, renderPostgresConf } from '../core/postgres-conf.js';
-import { parseSpec } from '../core/spec.js';
+import { likelyConf } from '../core/likely-spec.js';
 import type { Account } from './account.js';
 import type { Host, HostFacts } from './host.js';
 import { recreateDir, writeOwned, writeSkeleton } from './pgdata.js';
@@ -48,23 +46,17 @@ export function beginServer(
   return { process: new PostgresProcess({ bin: binary.path, pgdata, account, log }), facts, segSize };
 }
 
-/** Whole at any moment. */
-export function writeConf(pgdata: string, conf: string, account: Account | null): void {
-  for (const [name, text] of [
-    ['postgresql.conf', conf],
-    ['pg_hba.conf', renderPgHba()],
-  ] as const) {
-    const path = join(pgdata, name);
-    writeOwned(`${path}.new`, text, account);
-    renameSync(`${path}.new`, path);
-  }
+/** A server that is starting finds one or the other, and whole. */
+function writeConf(pgdata: string, conf: string, account: Account | null): void {
+  const path = join(pgdata, 'postgresql.conf');
+  writeOwned(`${path}.new`, conf, account);
+  renameSync(`${path}.new`, path);
 }
 
 /** For a process that waits for its spec. Never rejects: a start that finds none says itself what is wrong. */
 export async function serverInAdvance(options: EarlyServerOptions): Promise<EarlyServer | null> {
   try {
-    const { text } = renderPostgresConf(parseSpec(LIKELY_SPEC, null), { socketDir: '/nowhere', port: 1 });
-    return beginServer(options, await clearGround(options), { conf: text });
+    return beginServer(options, await clearGround(options), { conf: likelyConf() });
   } catch (error) {
     options.log.warn({ reason: errorText(error) }, 'could not start Postgres in advance');
     return null;

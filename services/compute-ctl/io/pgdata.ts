@@ -43,7 +43,7 @@ const READ_EARLY = new Set([VERSION_FILE, CONTROL_FILE]);
 /** Setting up its shared memory, a server empties them. */
 const OPENED_EARLY = ['pg_notify', 'pg_dynshmem'];
 /** What it has made itself, or was started with. */
-const OF_THE_SERVER = ['postmaster.pid', 'neon.feedback', 'postgresql.conf', 'pg_hba.conf'];
+const OF_THE_SERVER = ['postmaster.pid', 'neon.feedback', 'postgresql.conf'];
 const KEPT = new Set([...READ_EARLY, ...OPENED_EARLY, ...OF_THE_SERVER]);
 
 type EntryStream = ExtractEvents['entry'][1];
