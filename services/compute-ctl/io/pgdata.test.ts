@@ -1,10 +1,10 @@
 import { strict as assert } from 'node:assert';
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pack } from 'tar-stream';
 import { StorageError } from '#shared/core/errors.js';
-import { makeSocketDir, recreateDir, TarUnpacker, writeWalSegment } from './pgdata.js';
+import { clearForBackup, makeSocketDir, recreateDir, TarUnpacker, writeSkeleton, writeWalSegment } from './pgdata.js';
 
 const SEG_SIZE = 1 << 20;
 
@@ -86,6 +86,25 @@ describe('data directory', () => {
     await unpack(await tarOf([{ name: 'old' }]), 4096);
     await recreateDir(dir, null);
     assert.ok(!existsSync(join(dir, 'old')));
+  });
+
+  it('loses an earlier base backup, and nothing that a waiting server has', async () => {
+    writeSkeleton(dir, { pgMajor: 15, segSize: SEG_SIZE, account: null });
+    for (const name of ['postmaster.pid', 'postgresql.conf', 'neon.feedback']) writeFileSync(join(dir, name), name);
+    await unpack(
+      await tarOf([{ name: 'global/pg_filenode.map' }, { name: 'pg_xact/0000' }, { name: 'pg_hba.conf' }]),
+      4096,
+    );
+    await clearForBackup(dir);
+    assert.deepEqual(readdirSync(dir).sort(), [
+      ...['PG_VERSION', 'global', 'neon.feedback', 'pg_dynshmem', 'pg_notify', 'postgresql.conf', 'postmaster.pid'],
+    ]);
+    assert.deepEqual(readdirSync(join(dir, 'global')), ['pg_control']);
+    const control = Buffer.from('the real one');
+    await unpack(await tarOf([{ name: 'global/pg_control', bytes: control }]), 4096);
+    writeSkeleton(dir, { pgMajor: 15, segSize: SEG_SIZE, account: null });
+    assert.deepEqual(readFileSync(join(dir, 'global/pg_control')), control);
+    assert.deepEqual(readdirSync(join(dir, 'global')), ['pg_control']);
   });
 
   it('has a socket directory of its own, always the same, with a name that fits', async () => {
