@@ -16,7 +16,7 @@ import type { Logger } from '#shared/runtime/log.js';
 import type { ComputeConfig } from './config.js';
 import { parseConnstr } from './core/connstr.js';
 import type { PageserverFeedback, StandbyFeedback } from './core/messages.js';
-import { renderPgHba, renderPostgresConf } from './core/postgres-conf.js';
+import { renderPostgresConf } from './core/postgres-conf.js';
 import type { ComputeSpec } from './core/spec.js';
 import { needsNewStart } from './core/spec-change.js';
 import type { StartTimings } from './core/status.js';
@@ -28,14 +28,14 @@ import type { ServerAddress } from './io/catalog.js';
 import { CommitFeed } from './io/commit-feed.js';
 import { FeedbackFile } from './io/feedback-file.js';
 import type { Throttling } from './io/feedback-file.js';
-import { beginServer, canGoOn, clearGround } from './io/early-server.js';
+import { canGoOn, clearGround, startServer } from './io/early-server.js';
 import type { EarlyServer, EarlyServerOptions } from './io/early-server.js';
 import type { Host } from './io/host.js';
 import { timelineFacts } from './io/pageserver-client.js';
 import type { TimelineFacts } from './io/pageserver-client.js';
 import type { LsnLease } from './io/lsn-lease.js';
 import { lastWal } from './io/last-files.js';
-import { makeSocketDir, writeOwned } from './io/pgdata.js';
+import { makeSocketDir } from './io/pgdata.js';
 import type { PostgresBinary, PostgresProcess } from './io/postgres-process.js';
 import { announceStorage, applySettings } from './io/reload.js';
 import { orAborted, retryUnavailable } from './io/retry.js';
@@ -245,7 +245,7 @@ export class Instance {
     const server = { socketDir: this.socketDir, port, user: connstr.user ?? 'cloud_admin' };
     const conf = this.renderConf(spec, server);
     const isGoing = early !== null && (await canGoOn(early, conf, place));
-    const begun = this.watch(isGoing ? early : beginServer(place, host, { conf }));
+    const begun = this.watch(isGoing ? early : startServer(place, host, { conf }));
     const facts = await asking;
     if (Math.floor(binary.version / 10_000) !== facts.pgMajor) {
       throw new StorageError(
@@ -280,7 +280,7 @@ export class Instance {
     this.log.info({ segSize }, 'Postgres is started anew for another size of WAL segments');
     this.postgres = null;
     await begun.process.stop('immediate');
-    return this.watch(beginServer(this.earlyOptions(), begun.facts, { conf, segSize })).process;
+    return this.watch(startServer(this.earlyOptions(), begun.facts, { conf, segSize })).process;
   }
 
   private fetchOptions(spec: ComputeSpec, account: Account | null): BackupFetchOptions {
@@ -370,9 +370,7 @@ export class Instance {
   }
 
   /** The data directory is filled. Resolves when connections are taken; false when they are not wanted any more. */
-  private async open({ postgres, server, account }: Groundwork): Promise<boolean> {
-    // Not before: the base backup brings its own.
-    writeOwned(join(this.options.config.pgdata, 'pg_hba.conf'), renderPgHba(), account);
+  private async open({ postgres, server }: Groundwork): Promise<boolean> {
     reachStep('configured');
     if (this.stopping.signal.aborted) return false;
     postgres.open();

@@ -57,9 +57,16 @@ cache_table_attach(void)
 	/* New shared memory is zeros; writing them again would touch all of it at each start. */
 	pg_atomic_init_u64(&cache->bytes, 0);
 	pg_atomic_init_u64(&cache->epoch, 1);
-	/* Files left by a server that crashed hold pages newer than the position that recovery starts from. */
-	pg_atomic_init_u64(&cache->untracked_epoch, neon_shared->started_clean ? 0 : 1);
+	pg_atomic_init_u64(&cache->untracked_epoch, 1);
 	pg_atomic_init_u32(&cache->sleeping, 0);
+}
+
+void
+cache_table_begin(void)
+{
+	/* Files left by a server that crashed hold pages newer than the position that recovery starts from. */
+	if (neon_shared->started_clean)
+		pg_atomic_write_u64(&cache->untracked_epoch, 0);
 }
 
 uint64

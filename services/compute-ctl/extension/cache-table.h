@@ -28,6 +28,9 @@ typedef struct CacheChunk
 extern void cache_table_request_memory(void);
 extern void cache_table_attach(void);
 
+/* The data directory is there, and nothing has been read or written. */
+extern void cache_table_begin(void);
+
 /* Disk space that the chunks in the table take, and what it is to be kept below. */
 extern uint64 cache_bytes(void);
 extern uint64 cache_limit_bytes(void);

@@ -115,11 +115,15 @@ replica_attach(void)
 	replica = ShmemInitStruct("neon replica", sizeof(ReplicaState), &found);
 	if (found)
 		return;
-	replica->done = replica->redo_end = neon_shared->start_lsn;
 	replica->touched_count = 0;
 	replica->noted_count = 0;
-	for (int i = 0; i < SKIPPED_SLOTS; i++)
-		pg_atomic_init_u64(&replica->last_skipped[i], 0);
+	/* New shared memory is zeros, and so are the positions; a primary never touches them. */
+}
+
+void
+replica_begin(void)
+{
+	replica->done = replica->redo_end = neon_shared->start_lsn;
 }
 
 static pg_atomic_uint64 *

@@ -26,6 +26,9 @@ extern void replica_check_data_directory(void);
 extern void replica_request_memory(void);
 extern void replica_attach(void);
 
+/* The data directory is there. */
+extern void replica_begin(void);
+
 /* For a page. `not_modified_since`: what is known of its relation. */
 extern void replica_page_position(RelFileNode node, ForkNumber fork, BlockNumber block, XLogRecPtr not_modified_since,
 								  ReadPosition *position);

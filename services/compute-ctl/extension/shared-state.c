@@ -8,6 +8,7 @@
 #include "storage/shmem.h"
 
 #include "cache-table.h"
+#include "late-start.h"
 #include "local-file.h"
 #include "relation-state.h"
 #include "replica.h"
@@ -29,6 +30,8 @@ read_start(void)
 
 	if (!crc_ok)
 		ereport(FATAL, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("neon: the checksum of pg_control is wrong")));
+	if (control->system_identifier == 0)
+		ereport(FATAL, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("neon: the data directory is not complete")));
 	neon_shared->start_lsn = record_end_position(control->checkPointCopy.redo);
 	neon_shared->oldest_active_xid = control->checkPointCopy.oldestActiveXid;
 	neon_shared->started_clean = control->state == DB_SHUTDOWNED;
@@ -39,8 +42,7 @@ static void
 initialise(void)
 {
 	memset(neon_shared, 0, sizeof(*neon_shared));
-	read_start();
-	pg_atomic_init_u64(&neon_shared->forgotten_lsn, neon_shared->start_lsn);
+	pg_atomic_init_u64(&neon_shared->forgotten_lsn, InvalidXLogRecPtr);
 	pg_atomic_init_u64(&neon_shared->keep_after_us, 0);
 	pg_atomic_init_u32(&neon_shared->connstring_version, 2);
 	strlcpy(neon_shared->connstring, neon_pageserver_connstring, CONNSTRING_BYTES_MAX);
@@ -48,6 +50,17 @@ initialise(void)
 	shared_lag_limits_set();
 	for (int i = 0; i < STAT_COUNT; i++)
 		pg_atomic_init_u64(&neon_shared->stats[i], 0);
+}
+
+/* The data directory is complete, and nothing of this server has looked at it. */
+static void
+begin(void)
+{
+	replica_check_data_directory();
+	read_start();
+	pg_atomic_write_u64(&neon_shared->forgotten_lsn, neon_shared->start_lsn);
+	cache_table_begin();
+	replica_begin();
 }
 
 static void
@@ -68,10 +81,8 @@ static void
 start_shared_memory(void)
 {
 	bool		found;
+	bool		data_will_come = start_gate_pass(begin);
 
-	/* First: others may read files of the data directory here. */
-	start_gate_pass();
-	replica_check_data_directory();
 	if (previous_startup_hook)
 		previous_startup_hook();
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
@@ -85,6 +96,10 @@ start_shared_memory(void)
 	perf_counters_attach();
 	working_set_attach();
 	LWLockRelease(AddinShmemInitLock);
+	if (data_will_come)
+		late_start_workers();
+	else
+		begin();
 }
 
 void

@@ -1,23 +1,33 @@
 /*
  * Owns the waiting of a server that is started before anybody knows what for.
  *
- * Linking the server and setting up its shared memory takes longer than all that storage does for the start of a compute, and
- * needs no data. So compute_ctl starts it in an empty directory, with a configuration that is maybe a guess, a pg_control that
- * fits the server but leads nowhere, and NEON_START_GATE_FD, the number of its end of a pair of sockets. It waits there for
+ * Linking the server, setting up its shared memory and starting its first processes takes longer than all that storage does
+ * for the start of a compute, and needs no data. So compute_ctl starts it in an empty directory, with a configuration that is
+ * maybe a guess, a pg_control that fits the server but leads nowhere, and NEON_START_GATE_FD, the number of its end of a pair
+ * of sockets. There are two gates. The postmaster waits, when it has shared memory and neither sockets nor children, for
  *
+ *   'g'   its configuration was no guess: it goes on.
  *   'c'   postgresql.conf is another: it is read again. If it changes what memory or processes were laid out by, the server
- *         ends, and another must be started; else it answers 'k' and waits on.
- *   'd'   the data directory is complete: it goes on.
+ *         ends, and another must be started; else it answers 'k' and goes on.
+ *
+ * The startup process waits, before it looks at the data directory, for
+ *
+ *   'd'   the data directory is complete: recovery begins.
+ *
+ * Nothing calls us in the startup process before recovery but its first message, which says when the system was shut down.
+ * That message is of the pg_control that leads nowhere, and never seen. A server that keeps such messages to itself has the
+ * postmaster wait at both gates.
  *
  * The end of the stream without that, as when compute_ctl dies, ends the server.
  *
- * Of the data directory the server has used PG_VERSION and pg_control by then, and of that only sizes and versions count,
- * which must not change; the copy in shared memory, with which recovery begins, is replaced.
+ * Of the data directory the server has used PG_VERSION, pg_control and the configuration by then, and of pg_control only sizes
+ * and versions count, which must not change; the copy in shared memory, with which recovery begins, is replaced.
  */
 #include "start-gate.h"
 
 #include <unistd.h>
 
+#include "access/xlog_internal.h"
 #include "catalog/pg_control.h"
 #include "common/controldata_utils.h"
 #include "lib/stringinfo.h"
@@ -30,11 +40,17 @@
 #include "utils/timestamp.h"
 
 #define GATE_VARIABLE "NEON_START_GATE_FD"
+#define CONFIGURATION_IS_FINAL 'g'
 #define NEW_CONFIGURATION 'c'
 #define KEPT 'k'
 #define DATA_IS_THERE 'd'
 /* The name under which access/transam/xlog.c has it. */
 #define CONTROL_FILE "Control File"
+
+/* -1: there is nothing to wait for. Children inherit the postmaster's, and close theirs. */
+static int	gate = -1;
+static void (*on_data) (void);
+static emit_log_hook_type previous_log_hook;
 
 /* Parameters fixed at the start of which nothing was derived yet: sockets are made later, names are only names. */
 static const char *const free_to_change[] = {
@@ -79,7 +95,7 @@ fixed_parameters(void)
 }
 
 static void
-take_configuration(int gate)
+take_configuration(void)
 {
 	char		port[16];
 	char		answer = KEPT;
@@ -101,24 +117,33 @@ take_configuration(int gate)
 		ereport(FATAL, (errcode_for_socket_access(), errmsg("neon: could not answer at the start: %m")));
 }
 
-static void
-await_data(int gate)
+static char
+await_byte(void)
 {
-	for (;;)
-	{
-		char		byte = 0;
-		ssize_t		length = read(gate, &byte, 1);
+	char		byte = 0;
+	ssize_t		length;
 
-		if (length < 0 && errno == EINTR)
-			continue;
-		if (length == 1 && byte == DATA_IS_THERE)
-			return;
-		if (length != 1 || byte != NEW_CONFIGURATION)
-			ereport(FATAL,
-					(errcode(ERRCODE_ADMIN_SHUTDOWN),
-					 errmsg("neon: the start was given up before the data directory was there")));
-		take_configuration(gate);
-	}
+	do
+		length = read(gate, &byte, 1);
+	while (length < 0 && errno == EINTR);
+	if (length != 1)
+		ereport(FATAL,
+				(errcode(ERRCODE_ADMIN_SHUTDOWN),
+				 errmsg("neon: the start was given up before the data directory was there")));
+	return byte;
+}
+
+static void
+refuse_byte(char byte)
+{
+	ereport(FATAL, (errcode(ERRCODE_PROTOCOL_VIOLATION), errmsg("neon: got a \"%c\" at the start", byte)));
+}
+
+static void
+leave_gate(void)
+{
+	close(gate);
+	gate = -1;
 }
 
 /* What the server derived its settings from when it read the file before. */
@@ -141,16 +166,35 @@ sizes_agree(const ControlFileData *a, const ControlFileData *b)
 		a->data_checksum_version == b->data_checksum_version;
 }
 
-static void
-take_control_file(void)
+/* In the postmaster, or in a process that has a latch. */
+static ControlFileData *
+control_file_in_memory(void)
 {
-	bool		crc_ok;
 	bool		found;
-	ControlFileData *arrived = get_controlfile(DataDir, &crc_ok);
 	ControlFileData *used = ShmemInitStruct(CONTROL_FILE, sizeof(ControlFileData), &found);
 
 	if (!found)
 		ereport(FATAL, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("neon: this server keeps its control file elsewhere")));
+	return used;
+}
+
+/* So that the startup process finds nothing wrong with it before it says its first word. */
+static void
+have_control_file_pass(void)
+{
+	ControlFileData *used = control_file_in_memory();
+
+	used->state = DB_SHUTDOWNED;
+	used->checkPoint = SizeOfXLogLongPHD;
+}
+
+static void
+take_control_file(void)
+{
+	bool		crc_ok;
+	ControlFileData *arrived = get_controlfile(DataDir, &crc_ok);
+	ControlFileData *used = control_file_in_memory();
+
 	if (!crc_ok)
 		ereport(FATAL, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("neon: the checksum of pg_control is wrong")));
 	if (!sizes_agree(arrived, used))
@@ -161,18 +205,65 @@ take_control_file(void)
 	pfree(arrived);
 }
 
-void
-start_gate_pass(void)
+static void
+await_data(void)
 {
-	const char *gate = getenv(GATE_VARIABLE);
+	char		byte = await_byte();
 
-	if (gate == NULL)
-		return;
-	await_data(atoi(gate));
-	close(atoi(gate));
-	/* Once: a server that sets up its memory again after a crash has nobody to wait for. */
-	unsetenv(GATE_VARIABLE);
+	if (byte != DATA_IS_THERE)
+		refuse_byte(byte);
+	leave_gate();
 	take_control_file();
+}
+
+static void
+at_message(ErrorData *message)
+{
+	if (gate >= 0 && AmStartupProcess())
+	{
+		message->output_to_server = false;
+		await_data();
+		on_data();
+	}
+	else if (previous_log_hook)
+		previous_log_hook(message);
+}
+
+/* See errstart() of utils/error/elog.c. */
+static bool
+startup_process_talks(void)
+{
+	return log_min_messages <= ERROR || log_min_messages == LOG;
+}
+
+bool
+start_gate_pass(void (*when_data_is_there) (void))
+{
+	const char *number = getenv(GATE_VARIABLE);
+	char		byte;
+
+	/* Memory is set up again after a crash, and nobody is there to wait for. */
+	if (gate >= 0)
+		leave_gate();
+	if (number == NULL)
+		return false;
+	gate = atoi(number);
+	unsetenv(GATE_VARIABLE);
+	byte = await_byte();
+	if (byte == NEW_CONFIGURATION)
+		take_configuration();
+	else if (byte != CONFIGURATION_IS_FINAL)
+		refuse_byte(byte);
 	/* What pg_postmaster_start_time() says. */
 	PgStartTime = GetCurrentTimestamp();
+	if (!startup_process_talks())
+	{
+		await_data();
+		return false;
+	}
+	on_data = when_data_is_there;
+	have_control_file_pass();
+	previous_log_hook = emit_log_hook;
+	emit_log_hook = at_message;
+	return true;
 }

@@ -5,9 +5,10 @@
 #include "postgres.h"
 
 /*
- * In the postmaster, when shared memory is there and before anything of the data directory is read: returns when that is
- * complete; at once if the server was not told to wait. Does not return when it was given up.
+ * In the postmaster, when shared memory is there: returns when the configuration is final. False: the data directory is there.
+ * True: the startup process will wait for it, and call the function when it is there. Ends the process when the start was
+ * given up.
  */
-extern void start_gate_pass(void);
+extern bool start_gate_pass(void (*when_data_is_there) (void));
 
 #endif

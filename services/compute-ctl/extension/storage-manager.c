@@ -19,6 +19,7 @@
 
 #include "backpressure.h"
 #include "connection.h"
+#include "late-start.h"
 #include "local-file.h"
 #include "page-requests.h"
 #include "readahead.h"
@@ -337,6 +338,7 @@ neon_immedsync(SMgrRelation reln, ForkNumber fork)
 static void
 neon_open(SMgrRelation reln)
 {
+	late_start_await();
 	md.open(reln);
 }
 

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { isPlaceholder } from '#shared/postgres/control-file.js';
 import { ownFile, PG_BIN, TempCluster } from '#shared/postgres/testing/temp-cluster.js';
 import { silentLogger } from '#shared/runtime/log.js';
-import { beginServer, canGoOn, clearGround, serverInAdvance } from './early-server.js';
+import { beginServer, canGoOn, clearGround, serverInAdvance, startServer } from './early-server.js';
 import type { EarlyServer } from './early-server.js';
 import { Host } from './host.js';
 import { writeOwned } from './pgdata.js';
@@ -87,7 +87,7 @@ describe('early server', function () {
       [[`${NEON[0]?.slice(0, -1)},no_such_library'`, ...NEON.slice(1)], /could not access file "no_such_library"/],
     ] as const) {
       const where = options('refused');
-      const server = beginServer(where, await clearGround(where), { conf: conf(lines) });
+      const server = startServer(where, await clearGround(where), { conf: conf(lines) });
       server.process.open();
       assert.match(await exitOf(server), message);
     }
@@ -98,13 +98,12 @@ describe('early server', function () {
     try {
       for (const [hasCome, message] of [
         [true, /not of the kind that this server was started for/],
-        [false, /control file contains invalid checkpoint location/],
+        [false, /the data directory is not complete/],
       ] as const) {
         const where = options('other');
         const lines = [...NEON, `unix_socket_directories = '${where.pgdata}'`, "listen_addresses = ''"];
-        const server = beginServer(where, await clearGround(where), { conf: conf(lines) });
+        const server = startServer(where, await clearGround(where), { conf: conf(lines) });
         await hasRead(where.pgdata);
-        writeOwned(join(where.pgdata, 'pg_hba.conf'), 'local all all trust\n', server.facts.account);
         const control = join(where.pgdata, 'global/pg_control');
         if (hasCome) copyFileSync(join(cluster.dataDir, 'global/pg_control'), control);
         if (hasCome) ownFile(control);

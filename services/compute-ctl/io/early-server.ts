@@ -34,7 +34,7 @@ export async function clearGround({ pgdata, host, log }: EarlyServerOptions): Pr
   return facts;
 }
 
-/** In a directory that `clearGround` made, and that a base backup may be filling by now. It waits for its data. */
+/** In a directory that `clearGround` made, and that a base backup may be filling by now. It waits at its first gate. */
 export function beginServer(
   { pgdata, log }: EarlyServerOptions,
   facts: HostFacts,
@@ -44,6 +44,17 @@ export function beginServer(
   writeSkeleton(pgdata, { pgMajor: Math.floor(binary.version / 10_000), segSize, account });
   writeConf(pgdata, conf, account);
   return { process: new PostgresProcess({ bin: binary.path, pgdata, account, log }), facts, segSize };
+}
+
+/** As `beginServer`, when the configuration is not a guess: it goes on as far as it can without its data. */
+export function startServer(
+  place: EarlyServerOptions,
+  facts: HostFacts,
+  start: { conf: string; segSize?: number },
+): EarlyServer {
+  const server = beginServer(place, facts, start);
+  server.process.goOn();
+  return server;
 }
 
 /** A server that is starting finds one or the other, and whole. */
@@ -63,7 +74,7 @@ export async function serverInAdvance(options: EarlyServerOptions): Promise<Earl
   }
 }
 
-/** It waits, the server's files are those that it was started from, and it can go on with this configuration. Else it is stopped. */
+/** It waits, the server's files are those that it was started from, and it goes on with this configuration. Else it is stopped. */
 export async function canGoOn(
   early: EarlyServer,
   conf: string,

@@ -27,6 +27,7 @@ import { StorageError } from '#shared/core/errors.js';
 import { isPlaceholder, placeholderControlFile } from '#shared/postgres/control-file.js';
 import { DATA_DIRECTORIES } from '#shared/postgres/data-directories.js';
 import { parseSegmentName } from '#shared/postgres/wal-layout.js';
+import { renderPgHba } from '../core/postgres-conf.js';
 import type { Account } from './account.js';
 
 const DIR_MODE = 0o700;
@@ -43,8 +44,10 @@ const READ_EARLY = new Set([VERSION_FILE, CONTROL_FILE]);
 /** Setting up its shared memory, a server empties them. */
 const OPENED_EARLY = ['pg_notify', 'pg_dynshmem'];
 /** What it has made itself, or was started with. */
-const OF_THE_SERVER = ['postmaster.pid', 'neon.feedback', 'postgresql.conf'];
-const KEPT = new Set([...READ_EARLY, ...OPENED_EARLY, ...OF_THE_SERVER]);
+const OF_THE_SERVER = ['postmaster.pid', 'postmaster.opts', 'neon.feedback'];
+/** Of the compute: what a base backup says counts for others. */
+const CONFIGURATION = new Set(['postgresql.conf', 'pg_hba.conf', 'pg_ident.conf']);
+const KEPT = new Set([...READ_EARLY, ...OPENED_EARLY, ...OF_THE_SERVER, ...CONFIGURATION]);
 
 type EntryStream = ExtractEvents['entry'][1];
 
@@ -67,7 +70,7 @@ export async function clearForBackup(dir: string): Promise<void> {
   }
 }
 
-/** What a server needs to begin, but for its configuration, and the usual directories. Leaves what the base backup has brought already. */
+/** What a server needs to begin, but for its postgresql.conf, and the usual directories. Leaves what the base backup has brought already. */
 export function writeSkeleton(
   dir: string,
   { pgMajor, segSize, account }: { pgMajor: number; segSize: number; account: Account | null },
@@ -84,6 +87,8 @@ export function writeSkeleton(
     if (existsSync(path) && !isPlaceholder(readFileSync(path))) continue;
     writeOwned(path, bytes, account);
   }
+  writeOwned(join(dir, 'pg_hba.conf'), renderPgHba(), account);
+  writeOwned(join(dir, 'pg_ident.conf'), '', account);
 }
 
 /**
@@ -153,12 +158,13 @@ export class TarUnpacker {
     try {
       this.entryCount += 1;
       const path = this.checkedPath(header);
-      if (header.type === 'directory') {
-        if (!existsSync(path)) this.directory(path);
+      const name = relative(this.dir, path);
+      if (header.type === 'directory' || CONFIGURATION.has(name)) {
+        if (header.type === 'directory' && !existsSync(path)) this.directory(path);
         stream.on('end', () => next());
         stream.resume();
       } else {
-        this.file(path, READ_EARLY.has(relative(this.dir, path)), stream, next);
+        this.file(path, READ_EARLY.has(name), stream, next);
       }
     } catch (error) {
       next(asError(error));

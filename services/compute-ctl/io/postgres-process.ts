@@ -1,8 +1,8 @@
 /**
  * The Postgres child process: start, readiness, stop, and what it logged last.
  *
- * It is started before its data directory is complete and maybe before its configuration is known, and waits at its gate
- * (extension/start-gate.c) until `open`.
+ * It is started before its data directory is complete and maybe before its configuration is known, and waits at its gates
+ * (extension/start-gate.c): for `goOn` or `reconfigure`, then for `open`.
  *
  * It must not outlive compute_ctl, not even one that was killed: a Postgres without its walproposer can commit nothing but holds the
  * port. So the kernel sends it SIGQUIT when we die (setpriv --pdeathsig), and a leftover of an earlier life is found through
@@ -28,6 +28,7 @@ const LOG_LINE_CHARS_MAX = 4_000;
 const KILL_AFTER_MS = 5_000;
 /** The first that is free. */
 const GATE_FD = 3;
+const CONFIGURATION_IS_FINAL = 'g';
 const NEW_CONFIGURATION = 'c';
 const DATA_IS_THERE = 'd';
 /** Where Debian and others put server binaries, which are not in PATH there. */
@@ -89,6 +90,7 @@ export class PostgresProcess {
     this.exited = new Promise((resolve) => {
       const done = (exit: PostgresExit): void => {
         this.exit ??= exit;
+        this.gate.destroy();
         resolve(this.exit);
       };
       this.child.once('error', (error) => {
@@ -106,7 +108,12 @@ export class PostgresProcess {
     }
   }
 
-  /** postgresql.conf is another now. False: it cannot do with that one and has ended; another must be started. */
+  /** postgresql.conf is what it was when this began: it makes its sockets and first processes. */
+  goOn(): void {
+    this.gate.write(CONFIGURATION_IS_FINAL);
+  }
+
+  /** As `goOn`, with another postgresql.conf. False: it cannot do with that one and has ended; another must be started. */
   async reconfigure(): Promise<boolean> {
     const kept = new Promise<null>((resolve) => this.gate.once('data', () => resolve(null)));
     this.gate.write(NEW_CONFIGURATION);
@@ -149,8 +156,8 @@ export class PostgresProcess {
   }
 
   /**
-   * Fast: a shutdown checkpoint, and all WAL confirmed. Immediate: no commit can return any more. One that still waits at its gate takes no
-   * signals, and ends by itself. Resolves when it has ended.
+   * Fast: a shutdown checkpoint, and all WAL confirmed. Immediate: no commit can return any more. One that still waits at a gate ends by
+   * itself. Resolves when it has ended.
    */
   async stop(mode: 'fast' | 'immediate', timeoutMs: number = KILL_AFTER_MS): Promise<PostgresExit> {
     if (!this.isOpen) this.gate.destroy();
