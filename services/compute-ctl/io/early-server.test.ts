@@ -9,7 +9,6 @@ import { silentLogger } from '#shared/runtime/log.js';
 import { beginServer, canGoOn, clearGround, serverInAdvance, startServer } from './early-server.js';
 import type { EarlyServer } from './early-server.js';
 import { Host } from './host.js';
-import { writeOwned } from './pgdata.js';
 
 const NEON = [
   "shared_preload_libraries = 'neon'",

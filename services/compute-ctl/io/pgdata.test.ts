@@ -97,7 +97,17 @@ describe('data directory', () => {
     );
     await clearForBackup(dir);
     assert.deepEqual(readdirSync(dir).sort(), [
-      ...['PG_VERSION', 'global', 'neon.feedback', 'pg_dynshmem', 'pg_hba.conf', 'pg_ident.conf', 'pg_notify', 'postgresql.conf', 'postmaster.pid'],
+      ...[
+        'PG_VERSION',
+        'global',
+        'neon.feedback',
+        'pg_dynshmem',
+        'pg_hba.conf',
+        'pg_ident.conf',
+        'pg_notify',
+        'postgresql.conf',
+        'postmaster.pid',
+      ],
     ]);
     assert.deepEqual(readdirSync(join(dir, 'global')), ['pg_control']);
     const control = Buffer.from('the real one');
