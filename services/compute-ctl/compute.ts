@@ -59,6 +59,7 @@ export class Compute {
   private readonly bornMs: number;
   private readonly end: (exitCode: number) => void;
   private readonly idle: () => void;
+  private readonly calling = new AbortController();
   /** Aborted by a signal: waits for somebody to look are cut short. */
   private readonly hurry = new AbortController();
   private phase: ComputePhase = FIRST_PHASE;
@@ -107,6 +108,11 @@ export class Compute {
       lastActiveMs: this.monitor.lastActiveMs,
       pendingRestart: this.instance?.pendingRestart ?? [],
     };
+  }
+
+  /** Aborted when it has something to do, and does not wait for a spec (any more). */
+  get called(): AbortSignal {
+    return this.calling.signal;
   }
 
   /** How to reach Postgres as superuser. Throws StorageError `precondition` unless this compute is running. */
@@ -179,6 +185,7 @@ export class Compute {
     const from = this.phase;
     this.phase = nextPhase(from, event);
     this.log.debug({ from, event, to: this.phase }, 'state changed');
+    this.calling.abort();
     if (this.phase === 'running') {
       this.error = null;
       this.monitor.watch(this.instance?.server ?? null);

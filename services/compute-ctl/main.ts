@@ -8,8 +8,8 @@ import { initTracing } from '#shared/runtime/tracing.js';
 import { Compute } from './compute.js';
 import { makeLogger, readConfig, specSource } from './config.js';
 import { Host } from './io/host.js';
+import { rehearse } from './rehearsal/rehearsal.js';
 import { waitAsSpare } from './spare.js';
-import { warmUp } from './warm-up.js';
 
 /** The status of a start that takes longer than this can be read while it goes on. */
 const SERVERS_AFTER_MS = 250;
@@ -61,5 +61,5 @@ await runMain(async (args) => {
   const monitorAddr = (await monitor)?.addr;
   const addrs = { ...(pg === '' ? {} : { pg }), ...(monitorAddr === undefined ? {} : { monitor: monitorAddr }) };
   announceReady({ service: 'compute_ctl', grpc, http, ...addrs });
-  if (started === 'empty') await warmUp(grpc, log);
+  if (started === 'empty') await rehearse(log, compute.called);
 });

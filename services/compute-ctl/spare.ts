@@ -6,10 +6,9 @@
 import { parseArgs } from 'node:util';
 import { z } from 'zod';
 import { StorageError } from '#shared/core/errors.js';
-import { startGrpcServer } from '#shared/rpc/server.js';
 import { silentLogger } from '#shared/runtime/log.js';
 import { Host } from './io/host.js';
-import { warmUp } from './warm-up.js';
+import { rehearse } from './rehearsal/rehearsal.js';
 
 /** Some hundred arguments; more is a mistake. */
 const LINE_BYTES_MAX = 1 << 20;
@@ -29,17 +28,17 @@ export async function waitAsSpare(argv: readonly string[]): Promise<Assignment |
   const host = new Host(values.pgbin, values['pg-user']);
   const arrival = firstLine(process.stdin).then((line) => ({ line, atMs: performance.now() }));
   // Needed while it is still loading, it goes on at once.
-  await Promise.race([getReady(), arrival]);
+  const called = new AbortController();
+  await Promise.race([getReady(called.signal), arrival]);
   const { line, atMs } = await arrival;
+  called.abort();
   return line === null ? null : { argv: parseLine(line), atMs, host };
 }
 
-/** Loads what a start would load later, and has it used once. */
-async function getReady(): Promise<void> {
+/** Loads what a start would load later, and has it used. */
+async function getReady(called: AbortSignal): Promise<void> {
   await import('./context.js');
-  const server = await startGrpcServer({ addr: '127.0.0.1:0', log: silentLogger, services: [] });
-  await warmUp(server.addr, silentLogger);
-  await server.shutdown(0);
+  await rehearse(silentLogger, called);
 }
 
 function parseLine(line: string): string[] {

@@ -3,8 +3,9 @@
  *
  * A server that gets ready forks all its processes at the same moment as the first session, which then shares the processor
  * with them; each of them costs some 10 ms where pages are mapped slowly, and those that connect to a database 20. So the
- * launchers of autovacuum and of logical replication, and our own worker, begin a second later. Whoever shuts the server down
- * within this second is not held up.
+ * launchers of autovacuum and of logical replication, and our own worker, begin a second later, and pages fetched within this
+ * second are not kept in local files, which are many and have to be created. Whoever shuts the server down within this second is
+ * not held up.
  *
  * A background worker is held back as one that crashed a while ago, whose time to be started again has not come: that is all
  * the postmaster knows of such a thing. There is none for the launcher of autovacuum: it is started, and waits before it reads
@@ -23,7 +24,8 @@
 
 #define LATE_MS 1000
 
-static bool late = false;
+/* 0: nothing is held back. */
+static TimestampTz late_at = 0;
 
 static const char *const late_workers[] = {"ApplyLauncherMain", "neon_cache_worker_main"};
 
@@ -38,34 +40,34 @@ is_late(const BackgroundWorker *worker)
 	return false;
 }
 
-void
-late_start_workers(void)
+TimestampTz
+late_start_begin(void)
 {
 	slist_iter	iter;
 
-	late = true;
+	late_at = TimestampTzPlusMilliseconds(PgStartTime, LATE_MS);
 	slist_foreach(iter, &BackgroundWorkerList)
 	{
 		RegisteredBgWorker *worker = slist_container(RegisteredBgWorker, rw_lnode, iter.cur);
-		int			restart_ms = worker->rw_worker.bgw_restart_time * 1000;
 
 		if (is_late(&worker->rw_worker))
-			worker->rw_crashed_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LATE_MS - restart_ms);
+			worker->rw_crashed_at = TimestampTzPlusMilliseconds(late_at, -worker->rw_worker.bgw_restart_time * 1000);
 	}
+	return late_at;
 }
 
 void
 late_start_await(void)
 {
-	long		left_ms;
+	long		wait_ms;
 	struct timespec timeout;
 
-	if (!late || !IsAutoVacuumLauncherProcess())
+	if (late_at == 0 || !IsAutoVacuumLauncherProcess())
 		return;
-	late = false;
-	left_ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), TimestampTzPlusMilliseconds(PgStartTime, LATE_MS));
-	timeout.tv_sec = left_ms / 1000;
-	timeout.tv_nsec = left_ms % 1000 * 1000000;
+	wait_ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), late_at);
+	late_at = 0;
+	timeout.tv_sec = wait_ms / 1000;
+	timeout.tv_nsec = wait_ms % 1000 * 1000000;
 	/* One that comes is taken even if it was blocked, and acted on by the launcher as usual. */
 	ppoll(NULL, 0, &timeout, &UnBlockSig);
 }

@@ -4,8 +4,10 @@
 
 #include "postgres.h"
 
-/* In the postmaster, before it starts its first processes. */
-extern void late_start_workers(void);
+#include "datatype/timestamp.h"
+
+/* In the postmaster, before it starts its first processes. Returns when the time of the first queries ends. */
+extern TimestampTz late_start_begin(void);
 
 /* Before a process reads its first page; the launcher of autovacuum waits there. */
 extern void late_start_await(void);

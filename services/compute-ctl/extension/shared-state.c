@@ -97,7 +97,7 @@ start_shared_memory(void)
 	working_set_attach();
 	LWLockRelease(AddinShmemInitLock);
 	if (data_will_come)
-		late_start_workers();
+		pg_atomic_write_u64(&neon_shared->keep_after_us, (uint64) late_start_begin());
 	else
 		begin();
 }

@@ -48,7 +48,7 @@ typedef struct SharedState
 	bool		started_clean;
 	/* Upper bound of the positions at which relations no longer in the size cache were truncated or dropped. */
 	pg_atomic_uint64 forgotten_lsn;
-	/* No page is kept before this time (microseconds, PostgreSQL epoch): set after the local disk refused one. */
+	/* No page is kept before this time (microseconds, PostgreSQL epoch): at the start, and after the local disk refused one. */
 	pg_atomic_uint64 keep_after_us;
 
 	/* The address of the page server, or of those of all shards, and the stripe; odd version = being changed. Written by the postmaster only. */
