@@ -25,6 +25,7 @@
  */
 #include "start-gate.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include "access/xlog_internal.h"
@@ -33,6 +34,7 @@
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "postmaster/postmaster.h"
+#include "storage/proc.h"
 #include "storage/shmem.h"
 #include "utils/guc.h"
 #include "utils/guc_tables.h"
@@ -47,7 +49,7 @@
 /* The name under which access/transam/xlog.c has it. */
 #define CONTROL_FILE "Control File"
 
-/* -1: there is nothing to wait for. Children inherit the postmaster's, and close theirs. */
+/* -1: there is nothing to wait for. The postmaster keeps its own, since it does not learn when the startup process has passed. */
 static int	gate = -1;
 static void (*on_data) (void);
 static emit_log_hook_type previous_log_hook;
@@ -219,8 +221,12 @@ await_data(void)
 static void
 at_message(ErrorData *message)
 {
-	if (gate >= 0 && AmStartupProcess())
+	/* What goes wrong while it waits is a message, too. */
+	static bool waits = false;
+
+	if (gate >= 0 && !waits && AmStartupProcess() && MyProc != NULL)
 	{
+		waits = true;
 		message->output_to_server = false;
 		await_data();
 		on_data();
@@ -249,6 +255,8 @@ start_gate_pass(void (*when_data_is_there) (void))
 		return false;
 	gate = atoi(number);
 	unsetenv(GATE_VARIABLE);
+	if (fcntl(gate, F_SETFD, FD_CLOEXEC) != 0)
+		ereport(FATAL, (errcode_for_socket_access(), errmsg("neon: there is no gate %d: %m", gate)));
 	byte = await_byte();
 	if (byte == NEW_CONFIGURATION)
 		take_configuration();

@@ -56,6 +56,24 @@ describe('early server', function () {
     assert.equal(await canGoOn(server, conf(NEON), where), false);
   });
 
+  it('ends with its second gate, when it listens already', async () => {
+    const where = options('given-up-later');
+    const lines = [...NEON, `unix_socket_directories = '${where.pgdata}'`, "listen_addresses = ''"];
+    const server = startServer(where, await clearGround(where), { conf: conf(lines) });
+    const endMs = Date.now() + 20_000;
+    const isStarting = (): boolean => {
+      const path = join(where.pgdata, 'postmaster.pid');
+      return existsSync(path) && readFileSync(path, 'utf8').split('\n')[7]?.trim() === 'starting';
+    };
+    for (; !isStarting(); await sleep(10)) assert.ok(Date.now() < endMs);
+    await sleep(300);
+    assert.equal(server.process.exit, null);
+    assert.equal((await server.process.stop('immediate')).code, 1);
+    assert.match(server.process.lastWords(), /FATAL: {2}neon: the start was given up before the data directory was there/);
+    assert.doesNotMatch(server.process.lastWords(), /PANIC|was shut down at/);
+    assert.equal(existsSync(join(where.pgdata, 'postmaster.pid')), false);
+  });
+
   it('goes on with another configuration, unless its memory depends on it', async () => {
     const other = [...NEON, 'wal_level = replica', 'port = 7777', "neon.endpoint_id = 'x'", 'work_mem = 1MB'];
     for (const [lines, isRight] of [
