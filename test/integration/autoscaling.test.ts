@@ -158,9 +158,9 @@ describe('autoscaling', function () {
     const rest = restClient((await stack.status()).restUrl);
     const log = readFileSync(join(stack.repoDir, '..', 'daemon.log'), 'utf8');
     assert.doesNotMatch(log, /control groups cannot be written/);
-    const [below] = await until('a control group', 20_000, async () => {
+    const below = await until('a control group', 20_000, async () => {
       const found = readdirSync(join(GROUP_ROOT, 'memory')).filter((name) => name.startsWith('neon-local-'));
-      return found.filter((name) => existsSync(join(GROUP_ROOT, 'memory', name, 'sized'))) as [string];
+      return found.find((name) => existsSync(join(GROUP_ROOT, 'memory', name, 'sized')));
     });
     const file = (controller: string, name: string) =>
       readFileSync(join(GROUP_ROOT, controller, below, 'sized', name), 'utf8').trim();

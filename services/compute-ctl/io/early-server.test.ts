@@ -69,7 +69,10 @@ describe('early server', function () {
     await sleep(300);
     assert.equal(server.process.exit, null);
     assert.equal((await server.process.stop('immediate')).code, 1);
-    assert.match(server.process.lastWords(), /FATAL: {2}neon: the start was given up before the data directory was there/);
+    assert.match(
+      server.process.lastWords(),
+      /FATAL: {2}neon: the start was given up before the data directory was there/,
+    );
     assert.doesNotMatch(server.process.lastWords(), /PANIC|was shut down at/);
     assert.equal(existsSync(join(where.pgdata, 'postmaster.pid')), false);
   });

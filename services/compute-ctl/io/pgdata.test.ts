@@ -44,6 +44,7 @@ describe('data directory', () => {
       { name: 'global/', type: 'directory' },
       { name: 'pg_wal', type: 'directory' },
       { name: 'PG_VERSION', bytes: Buffer.from('15\n') },
+      { name: 'pg_hba.conf', bytes: Buffer.from('local all all trust\n') },
       { name: 'global/big', bytes: big },
       { name: 'empty' },
       { name: 'pg_wal/other', bytes: wal },
@@ -52,6 +53,7 @@ describe('data directory', () => {
       await recreateDir(dir, null);
       await unpack(tar, chunkBytes);
       assert.equal(readFileSync(join(dir, 'PG_VERSION'), 'utf8'), '15\n');
+      assert.equal(readFileSync(join(dir, 'pg_hba.conf'), 'utf8'), 'local all all trust\n');
       assert.equal(Buffer.compare(readFileSync(join(dir, 'global/big')), big), 0);
       assert.equal(statSync(join(dir, 'empty')).size, 0);
       assert.equal(statSync(join(dir, 'pg_wal/other')).size, wal.length);
@@ -111,7 +113,16 @@ describe('data directory', () => {
     ]);
     assert.deepEqual(readdirSync(join(dir, 'global')), ['pg_control']);
     const control = Buffer.from('the real one');
-    await unpack(await tarOf([{ name: 'global/pg_control', bytes: control }]), 4096);
+    const hba = readFileSync(join(dir, 'pg_hba.conf'));
+    const others = Buffer.from('of others');
+    await unpack(
+      await tarOf([
+        { name: 'pg_hba.conf', bytes: others },
+        { name: 'global/pg_control', bytes: control },
+      ]),
+      4096,
+    );
+    assert.deepEqual(readFileSync(join(dir, 'pg_hba.conf')), hba);
     writeSkeleton(dir, { pgMajor: 15, segSize: SEG_SIZE, account: null });
     assert.deepEqual(readFileSync(join(dir, 'global/pg_control')), control);
     assert.deepEqual(readdirSync(join(dir, 'global')), ['pg_control']);

@@ -45,7 +45,7 @@ const READ_EARLY = new Set([VERSION_FILE, CONTROL_FILE]);
 const OPENED_EARLY = ['pg_notify', 'pg_dynshmem'];
 /** What it has made itself, or was started with. */
 const OF_THE_SERVER = ['postmaster.pid', 'postmaster.opts', 'neon.feedback'];
-/** Of the compute: what a base backup says counts for others. */
+/** Of the compute: what is there already counts, and not what a base backup says. */
 const CONFIGURATION = new Set(['postgresql.conf', 'pg_hba.conf', 'pg_ident.conf']);
 const KEPT = new Set([...READ_EARLY, ...OPENED_EARLY, ...OF_THE_SERVER, ...CONFIGURATION]);
 
@@ -159,8 +159,8 @@ export class TarUnpacker {
       this.entryCount += 1;
       const path = this.checkedPath(header);
       const name = relative(this.dir, path);
-      if (header.type === 'directory' || CONFIGURATION.has(name)) {
-        if (header.type === 'directory' && !existsSync(path)) this.directory(path);
+      if (header.type === 'directory' || (CONFIGURATION.has(name) && existsSync(path))) {
+        if (!existsSync(path)) this.directory(path);
         stream.on('end', () => next());
         stream.resume();
       } else {
