@@ -36,9 +36,11 @@ await runMain(async (args) => {
     return startAutoscaling(config, compute, log);
   });
   let stopping = false;
+  let rehearsing: Promise<unknown> = Promise.resolve();
   const stop = async (): Promise<void> => {
     stopping = true;
     const exitCode = await compute.shutDown();
+    await rehearsing;
     await (await monitor)?.close();
     await servers.stop();
     await tracing.close();
@@ -61,5 +63,5 @@ await runMain(async (args) => {
   const monitorAddr = (await monitor)?.addr;
   const addrs = { ...(pg === '' ? {} : { pg }), ...(monitorAddr === undefined ? {} : { monitor: monitorAddr }) };
   announceReady({ service: 'compute_ctl', grpc, http, ...addrs });
-  if (started === 'empty') await rehearse(log, compute.called);
+  if (started === 'empty') rehearsing = rehearse(log, compute.called);
 });

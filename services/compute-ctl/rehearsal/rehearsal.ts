@@ -3,7 +3,8 @@
  * optimised the code of a start, and touched the memory that it needs. The first time costs more than twice the processor time of the
  * second, and while a compute starts the processor is what is short.
  */
-import { mkdtemp, rm } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { errorText } from '#shared/core/errors.js';
@@ -24,6 +25,7 @@ const SAFEKEEPERS = 3;
 const TIMES = 3;
 const WAL_WINDOW_BYTES = 1 << 20;
 const LIMIT_MS = 10_000;
+const SCRATCH = /^neon-rehearsal-(\d+)-/;
 
 /**
  * Ends early when `signal` is aborted: it is in the way of a real start. False: it did not come to its end. Never rejects: a start works
@@ -32,7 +34,7 @@ const LIMIT_MS = 10_000;
 export async function rehearse(log: Logger, signal: AbortSignal): Promise<boolean> {
   const limited = AbortSignal.any([signal, AbortSignal.timeout(LIMIT_MS)]);
   try {
-    const scratch = await mkdtemp(join(tmpdir(), 'neon-rehearsal-'));
+    const scratch = await makeScratch();
     try {
       const server = await startGrpcServer({ addr: '127.0.0.1:0', log, services: await standIns() });
       try {
@@ -48,6 +50,16 @@ export async function rehearse(log: Logger, signal: AbortSignal): Promise<boolea
     if (!signal.aborted) log.debug({ reason: errorText(error) }, 'the rehearsal of a start failed');
     return false;
   }
+}
+
+/** A directory of its own. Those of processes that were killed in the middle of a rehearsal are removed. */
+async function makeScratch(): Promise<string> {
+  for (const name of await readdir(tmpdir())) {
+    const pid = SCRATCH.exec(name)?.[1];
+    if (pid === undefined || existsSync(`/proc/${pid}`)) continue;
+    await rm(join(tmpdir(), name), { recursive: true, force: true }).catch(() => undefined);
+  }
+  return mkdtemp(join(tmpdir(), `neon-rehearsal-${process.pid}-`));
 }
 
 async function once(addr: string, scratch: string, signal: AbortSignal): Promise<void> {

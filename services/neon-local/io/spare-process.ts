@@ -11,6 +11,8 @@ import { removePidFile, writePidFile } from './pid-files.js';
 
 /** A start of a compute is mostly over by then. */
 const REFILL_AFTER_MS = 1_500;
+/** It ends with its input, and only has to tidy up. */
+const KILL_AFTER_MS = 2_000;
 const NAME = 'compute-spare';
 
 export interface SpareOptions {
@@ -62,8 +64,10 @@ export class SpareProcess {
     this.child = null;
     if (child === null || child.exitCode !== null || child.signalCode !== null) return;
     const ended = once(child, 'exit');
-    child.kill('SIGKILL');
+    child.stdin?.end();
+    const timer = setTimeout(() => child.kill('SIGKILL'), KILL_AFTER_MS);
     await ended;
+    clearTimeout(timer);
     removePidFile(this.options.runDir, NAME);
   }
 
