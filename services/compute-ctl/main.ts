@@ -8,7 +8,6 @@ import { initTracing } from '#shared/runtime/tracing.js';
 import { Compute } from './compute.js';
 import { makeLogger, readConfig, specSource } from './config.js';
 import { Host } from './io/host.js';
-import { rehearse } from './rehearsal/rehearsal.js';
 import { waitAsSpare } from './spare.js';
 
 /** The status of a start that takes longer than this can be read while it goes on. */
@@ -63,5 +62,8 @@ await runMain(async (args) => {
   const monitorAddr = (await monitor)?.addr;
   const addrs = { ...(pg === '' ? {} : { pg }), ...(monitorAddr === undefined ? {} : { monitor: monitorAddr }) };
   announceReady({ service: 'compute_ctl', grpc, http, ...addrs });
-  if (started === 'empty') rehearsing = rehearse(log, compute.called);
+  if (started === 'empty') {
+    const { rehearse } = await import('./rehearsal/rehearsal.js');
+    rehearsing = rehearse(log, compute.called);
+  }
 });

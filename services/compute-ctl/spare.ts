@@ -8,7 +8,6 @@ import { z } from 'zod';
 import { StorageError } from '#shared/core/errors.js';
 import { silentLogger } from '#shared/runtime/log.js';
 import { Host } from './io/host.js';
-import { rehearse } from './rehearsal/rehearsal.js';
 
 /** Some hundred arguments; more is a mistake. */
 const LINE_BYTES_MAX = 1 << 20;
@@ -38,6 +37,7 @@ export async function waitAsSpare(argv: readonly string[]): Promise<Assignment |
 /** Loads what a start would load later, and has it used. */
 async function getReady(called: AbortSignal): Promise<void> {
   await import('./context.js');
+  const { rehearse } = await import('./rehearsal/rehearsal.js');
   await rehearse(silentLogger, called);
 }
 

@@ -168,7 +168,7 @@ sizes_agree(const ControlFileData *a, const ControlFileData *b)
 		a->data_checksum_version == b->data_checksum_version;
 }
 
-/* In the postmaster, or in a process that has a latch. */
+/* In the postmaster, or in a process that has its PGPROC: looking it up takes a lock. */
 static ControlFileData *
 control_file_in_memory(void)
 {

@@ -1,6 +1,6 @@
 /**
  * For tests: NEON_COMPUTE_CTL_DIE_AT names a step of the start at which this process is killed the hard way, as a machine that loses its
- * power would be. Without it this costs a comparison.
+ * power would be. A process that waits for its spec reaches `elected` and `base-backup-header` in its rehearsal. Without it this costs a comparison.
  */
 export const START_STEPS = [
   'postgres-spawned',

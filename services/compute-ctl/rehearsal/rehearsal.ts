@@ -21,7 +21,7 @@ import { StorageSession } from '../io/storage-session.js';
 import { PG_MAJOR, SEG_SIZE, standIns } from './stand-ins.js';
 
 const SAFEKEEPERS = 3;
-/** More is of little use; what it is worth was measured (docs/performance/cold-start.md). */
+/** What each is worth was measured: docs/decisions/0019-rehearsal.md. */
 const TIMES = 3;
 const WAL_WINDOW_BYTES = 1 << 20;
 const LIMIT_MS = 10_000;
@@ -32,6 +32,7 @@ const SCRATCH = /^neon-rehearsal-(\d+)-/;
  * without.
  */
 export async function rehearse(log: Logger, signal: AbortSignal): Promise<boolean> {
+  if (signal.aborted) return false;
   const limited = AbortSignal.any([signal, AbortSignal.timeout(LIMIT_MS)]);
   try {
     const scratch = await makeScratch();

@@ -18,11 +18,10 @@ import { bidi, serverStream, unary } from '#shared/rpc/handlers.js';
 import type { ResponseWriter } from '#shared/rpc/handlers.js';
 
 export const SEG_SIZE = 16 << 20;
-export const SYSTEM_ID = 1n;
+const SYSTEM_ID = 1n;
 export const PG_MAJOR = 15;
 /** Behind the headers of the first segment that a server writes. */
-const START = lsn(SEG_SIZE + 40);
-const START_LSN = lsnToWire(START);
+const START_LSN = lsnToWire(lsn(SEG_SIZE + 40));
 const SEGMENT = '000000010000000000000001';
 /** Files of the usual number and size. */
 const FILES = 30;
